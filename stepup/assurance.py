@@ -1,0 +1,317 @@
+"""Evidence records when something was proved; a requirement says what must be; `evaluate` compares the two.
+
+Pure: no Django, no settings, no clock. The caller says what time it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["SATISFIED", "Decision", "Evidence", "Requirement", "Unmet", "evaluate"]
+
+#: A claim with more members than this, or a value longer than this, proves nothing: no OP sends such, and evidence is
+#: kept on the session.
+MAX_VALUES = 64
+MAX_VALUE_LENGTH = 255
+
+#: Parameters of an authentication request that are ours alone: a requirement that could set them could undo the
+#: protection they give (OpenID Connect Core 1.0, 3.1.2.1; RFC 7636), or says the same through a field of its own.
+RESERVED_PARAMS = frozenset(
+    {
+        "response_type", "client_id", "redirect_uri", "scope", "state", "nonce", "code_challenge",
+        "code_challenge_method", "acr_values", "max_age", "prompt", "claims", "request", "request_uri",
+        "response_mode", "id_token_hint",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """What must have been proved, how long ago it may have been, and how to ask the OP for it.
+
+    What is asked (``acr_values``, ``essential``, ``prompt``, ``params``) and what proves it (``amr``, ``acr``,
+    ``claims``, ``max_age``) are different things: Auth0, for one, is asked with ``acr_values`` and proves with ``amr``.
+
+    Args:
+        amr: authentication methods, *every one* of which must have been used (RFC 8176 lists values).
+        acr: authentication context classes, *any one* of which will do. They are no hierarchy: name each that is good.
+        claims: other claims that prove, by name; of each, *any one* of the values (Entra's ``acrs``, GOV.UK's ``vot``).
+        max_age: how many seconds ago the user may have authenticated, at the most. ``None``: any time.
+        acr_values: what to ask the OP for, in order of preference (OpenID Connect Core 1.0, 3.1.2.1).
+        essential: ask through the ``claims`` parameter as an essential claim, which the OP may not ignore
+            (OpenID Connect Core 1.0, 5.5.1.1), instead of the voluntary ``acr_values``.
+        prompt: the ``prompt`` to ask with, for OPs that need one.
+        params: further parameters for the authentication request.
+        name: what the requirement is called in settings, on pages and in the log; it proves nothing.
+
+    Raises:
+        ValueError: a field is malformed, or the requirement demands no proof at all.
+    """
+
+    amr: tuple[str, ...] = ()
+    acr: tuple[str, ...] = ()
+    claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    max_age: int | None = None
+    acr_values: tuple[str, ...] = ()
+    essential: bool = False
+    prompt: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict, hash=False)
+    name: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        for key in ("amr", "acr", "acr_values"):
+            object.__setattr__(self, key, _strings(key, getattr(self, key)))
+        for value in self.acr_values:
+            if len(value.split()) != 1:
+                # The parameter is a list separated by spaces: such a value would be asked for as two others.
+                raise ValueError(f"acr_values: {value!r} contains white space")
+        claims = {
+            _string("claims", claim): _strings(f"claims[{claim!r}]", values)
+            for claim, values in _mapping("claims", self.claims).items()
+        }
+        if not all(claims.values()) or claims.keys() & {"amr", "acr", "auth_time"}:
+            raise ValueError("claims: each needs a value, and amr, acr and auth_time have fields of their own")
+        object.__setattr__(self, "claims", MappingProxyType(claims))
+        params = {
+            _string("params", key): _string("params", value) for key, value in _mapping("params", self.params).items()
+        }
+        if reserved := sorted(params.keys() & RESERVED_PARAMS):
+            raise ValueError(f"params: {', '.join(reserved)} cannot be set here")
+        object.__setattr__(self, "params", MappingProxyType(params))
+        if self.max_age is not None and (type(self.max_age) is not int or self.max_age < 0):
+            raise ValueError("max_age: must be a whole number of seconds, not negative")
+        if type(self.essential) is not bool:
+            raise ValueError("essential: must be True or False")
+        if self.prompt is not None:
+            _string("prompt", self.prompt)
+        if type(self.name) is not str:
+            raise ValueError("name: must be a string")
+        if not (self.amr or self.acr or claims) and self.max_age is None:
+            raise ValueError("demands no proof: set amr, acr, claims or max_age")
+
+    @classmethod
+    def from_mapping(cls, raw: Mapping[str, Any], *, name: str = "") -> Requirement:
+        """The requirement that a plain mapping (from settings, or from :meth:`to_mapping`) describes.
+
+        Raises:
+            ValueError: there is a key that no requirement has, or a value is malformed.
+        """
+        if unknown := sorted(set(_mapping("requirement", raw)) - _KEYS, key=str):
+            raise ValueError(f"unknown key {', '.join(map(repr, unknown))}")
+        return cls(**raw, name=name)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The requirement as plain JSON values, with nothing that is at its default."""
+        plain: dict[str, Any] = {}
+        for key in _KEYS_IN_ORDER:
+            value = getattr(self, key)
+            if isinstance(value, Mapping):
+                value = {k: v if isinstance(v, str) else list(v) for k, v in value.items()}
+            elif isinstance(value, tuple):
+                value = list(value)
+            if value or (key == "max_age" and value is not None):
+                plain[key] = value
+        return plain
+
+    @property
+    def proof_claims(self) -> frozenset[str]:
+        """The names of the claims, apart from ``amr`` and ``acr``, that can prove it."""
+        return frozenset(self.claims)
+
+
+_KEYS_IN_ORDER = tuple(f.name for f in fields(Requirement) if f.name != "name")
+_KEYS = frozenset(_KEYS_IN_ORDER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What has been proved about one subject of one issuer, and when.
+
+    Attributes:
+        issuer: the OP that says so (``iss``).
+        subject: the user's identifier there (``sub``).
+        auth_time: when the user last actively authenticated, in seconds since the epoch; ``None`` where unknown.
+        proofs: for each claim, each proved value and the time at which it was proved (``None``: time unknown).
+    """
+
+    issuer: str
+    subject: str
+    auth_time: float | None = None
+    proofs: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+
+    @classmethod
+    def from_claims(cls, claims: Mapping[str, Any], *, proof_claims: Iterable[str] = ()) -> Evidence:
+        """The evidence in the *validated* claims of one ID token.
+
+        ``amr`` counts only as a JSON array of strings, ``acr`` and each of ``proof_claims`` as a string or an array of
+        strings. The time proved is ``auth_time`` (OpenID Connect Core 1.0, section 2) and nothing else: ``iat`` says
+        when the ID token was made, not when the user was there.
+        """
+        time = _time(claims.get("auth_time"))
+        proofs: dict[str, Mapping[str, float | None]] = {}
+        for claim in ("amr", "acr", *proof_claims):
+            values = claims.get(claim)
+            if claim != "amr" and isinstance(values, str):
+                values = [values]
+            if proved := _proved(values):
+                proofs[claim] = dict.fromkeys(proved, time)
+        return cls(issuer=claims["iss"], subject=claims["sub"], auth_time=time, proofs=proofs)
+
+    def add(self, newer: Evidence) -> Evidence:
+        """This evidence and ``newer`` together. Nothing is erased: a token without ``amr`` takes none away.
+
+        Raises:
+            ValueError: the two are about different subjects, or from different issuers.
+        """
+        if (self.issuer, self.subject) != (newer.issuer, newer.subject):
+            raise ValueError("evidence about one subject cannot be added to evidence about another")
+        proofs = {claim: dict(values) for claim, values in self.proofs.items()}
+        for claim, values in newer.proofs.items():
+            known = proofs.setdefault(claim, {})
+            for value, time in values.items():
+                known[value] = _later(known.get(value), time)
+        return Evidence(
+            issuer=self.issuer,
+            subject=self.subject,
+            auth_time=_later(self.auth_time, newer.auth_time),
+            proofs=proofs,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """One thing that a requirement demands and the evidence does not show.
+
+    Attributes:
+        claim: ``"amr"``, ``"acr"``, ``"auth_time"`` or the name of another claim.
+        reason: ``"missing"`` (never proved), ``"stale"`` (too long ago), ``"time_unknown"`` (proved, but nobody said
+            when) or ``"future"`` (said to be proved later than now: a clock is wrong, so it counts for nothing).
+        expected: the values, any one of which would have done.
+    """
+
+    claim: str
+    reason: str
+    expected: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.claim}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a requirement is satisfied and, where it is not, what is unmet. True only when satisfied."""
+
+    unmet: tuple[Unmet, ...] = ()
+
+    @property
+    def satisfied(self) -> bool:
+        return not self.unmet
+
+    def __bool__(self) -> bool:
+        return not self.unmet
+
+
+SATISFIED = Decision()
+
+
+def evaluate(evidence: Evidence | None, requirement: Requirement, *, now: float, leeway: float = 0) -> Decision:
+    """Compare what has been proved with what must have been.
+
+    Args:
+        evidence: what the session holds; ``None`` for nothing at all.
+        requirement: what the view demands.
+        now: the time, in seconds since the epoch.
+        leeway: allowed clock skew between this site and the OP, in seconds.
+    """
+    proofs: Mapping[str, Mapping[str, float | None]] = {} if evidence is None else evidence.proofs
+    wanted: list[tuple[str, tuple[str, ...]]] = [("amr", (method,)) for method in requirement.amr]
+    if requirement.acr:
+        wanted.append(("acr", requirement.acr))
+    wanted.extend(requirement.claims.items())
+    if not wanted:
+        # Freshness alone is asked for, so what has to be proved is that the user was there.
+        wanted.append(("auth_time", ("",)))
+        proofs = {"auth_time": {"": evidence.auth_time}} if evidence is not None else {}
+    unmet = tuple(
+        Unmet(claim, reason, values if claim != "auth_time" else ())
+        for claim, values in wanted
+        if (reason := _judge(proofs.get(claim, {}), values, requirement.max_age, now, leeway))
+    )
+    return Decision(unmet) if unmet else SATISFIED
+
+
+# From the furthest from proof to the nearest: of several values that would do, the nearest tells what is lacking.
+_REASONS = ("missing", "future", "time_unknown", "stale")
+
+
+def _judge(
+    proved: Mapping[str, float | None],
+    wanted: tuple[str, ...],
+    max_age: int | None,
+    now: float,
+    leeway: float,
+) -> str:
+    """Why none of the wanted values is proved well enough; empty where one is."""
+    nearest = "missing"
+    for value in wanted:
+        if value not in proved:
+            continue
+        if max_age is None:
+            return ""
+        time = proved[value]
+        if time is None:
+            reason = "time_unknown"
+        elif time > now + leeway:
+            reason = "future"
+        elif time < now - max_age - leeway:
+            reason = "stale"
+        else:
+            return ""
+        nearest = max(nearest, reason, key=_REASONS.index)
+    return nearest
+
+
+def _later(a: float | None, b: float | None) -> float | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return max(a, b)
+
+
+def _time(value: object) -> float | None:
+    """The NumericDate (RFC 7519, section 2) that a claim holds; None for what is none."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return value
+    return None
+
+
+def _proved(values: object) -> list[str]:
+    if (
+        isinstance(values, list)
+        and len(values) <= MAX_VALUES
+        and all(isinstance(value, str) and 0 < len(value) <= MAX_VALUE_LENGTH for value in values)
+    ):
+        return values
+    return []
+
+
+def _string(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{key}: must be a string, and not empty")
+    return value
+
+
+def _strings(key: str, values: object) -> tuple[str, ...]:
+    # A bare string is a sequence of strings too, which is how "mfa" would come to mean m, f and a.
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ValueError(f"{key}: must be a list of strings")
+    return tuple(_string(key, value) for value in values)
+
+
+def _mapping(key: str, value: object) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{key}: must be a dictionary")
+    return value

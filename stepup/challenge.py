@@ -1,0 +1,283 @@
+"""The only module that builds the answer to an unmet requirement, and with it every authentication request."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.core import signing
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import render, resolve_url
+from django.urls import get_script_prefix, reverse
+from django.utils.crypto import get_random_string
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+
+from stepup import clock, conf, session, signals, verdicts
+from stepup.assurance import Decision, Requirement
+from stepup.exceptions import ProviderError
+from stepup.verdicts import Verdict, private
+
+__all__ = ["answer", "authentication_request", "redirect_uri", "requirement_from", "safe_next", "step_up_url"]
+
+logger = logging.getLogger("stepup")
+
+#: The query parameters of the view that starts an authentication request: the requirement, and whether to ask harder.
+REQUIREMENT_PARAM = "stepup"
+AGAIN_PARAM = "again"
+
+#: A longer address is not gone back to: it is kept on the session.
+MAX_NEXT_LENGTH = 2000
+#: A longer ID token is no hint: it would make a URL that servers refuse.
+MAX_HINT_LENGTH = 1500
+
+_SALT = "stepup.requirement"
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
+def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -> HttpResponse:
+    """The answer to a request that does not satisfy a requirement, in the form that the client understands."""
+    logger.info(
+        "Step-up challenged: %s (%s)",
+        requirement.name or "unnamed requirement",
+        ", ".join(map(str, decision.unmet)),
+        extra={"event": "challenged", "requirement": requirement.name, "user_pk": request.user.pk},
+    )
+    signals.challenged.send_robust(sender=Requirement, request=request, requirement=requirement, decision=decision)
+
+    if "HX-Request" in request.headers:
+        url = step_up_url(requirement, _page_of(request, request.headers.get("HX-Current-URL")))
+        return private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()}))
+    if not _is_navigation(request):
+        url = step_up_url(requirement, _page_of(request, request.headers.get("Referer")))
+        error = "insufficient_user_authentication" if request.user.is_authenticated else "login_required"
+        body = {"error": error, "requirement": requirement.name, "step_up_url": url}
+        return private(JsonResponse(body, status=401, headers=_authenticate_header()))
+    if request.method not in _SAFE_METHODS:
+        return _not_sent(request, requirement)
+
+    here = request.get_full_path()
+    if session.is_settled(request, requirement, here, now=clock.now()):
+        return verdicts.page(
+            request,
+            Verdict.IGNORED,
+            user=request.user,
+            requirement=requirement,
+            reasons=[*map(str, decision.unmet), "the page still asks after a step-up that satisfied it"],
+            retry_url=step_up_url(requirement, here, again=True),
+        )
+    # Evidence that exists but is too old is not renewed by an OP that still has its own session, unless it is told to:
+    # several ignore `max_age`.
+    again = any(unmet.reason != "missing" for unmet in decision.unmet)
+    return authentication_request(request, requirement=requirement, next_url=here, again=again)
+
+
+def authentication_request(
+    request: HttpRequest, *, requirement: Requirement | None, next_url: str, again: bool = False
+) -> HttpResponse:
+    """Send the browser to the OP with an authentication request (OpenID Connect Core 1.0, 3.1.2.1).
+
+    Args:
+        requirement: what the answer has to prove; ``None`` where signing in is all.
+        next_url: where to go afterwards.
+        again: have the OP authenticate the user anew, whatever it remembers.
+    """
+    from stepup import provider  # brings requests and cryptography, which a request that is allowed never needs
+
+    settings = conf.current()
+    user = request.user
+    try:
+        endpoint = provider.current().endpoint("authorization_endpoint")
+    except ProviderError as error:
+        return verdicts.page(
+            request,
+            Verdict.UNAVAILABLE,
+            user=user,
+            requirement=requirement,
+            reasons=[str(error)],
+            retry_url=step_up_url(requirement, next_url),
+        )
+    pending = session.Pending(
+        state=get_random_string(settings.state_size),
+        nonce=get_random_string(settings.nonce_size),
+        code_verifier=get_random_string(settings.code_verifier_size),
+        next=safe_next(request, next_url),
+        requirement=requirement,
+        user=str(user.pk) if user.is_authenticated else None,
+        started=clock.now(),
+    )
+    session.add_pending(request, pending, settings)
+    params = {
+        **_extra_params(request, settings),
+        **_asked(requirement, again=again, settings=settings),
+        **_hints(request, user),
+        "response_type": "code",
+        "client_id": settings.client_id,
+        "redirect_uri": redirect_uri(request),
+        "state": pending.state,
+        "nonce": pending.nonce,
+        "code_challenge": _s256(pending.code_verifier or ""),
+        "code_challenge_method": "S256",
+    }
+    params["scope"] = _with_openid(str(params.get("scope") or settings.scopes))
+    if settings.audience:
+        params["audience"] = settings.audience
+    separator = "&" if urlsplit(endpoint).query else "?"
+    return private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
+
+
+def redirect_uri(request: HttpRequest) -> str:
+    """The callback's absolute URL: the same in the authentication request and in the token request."""
+    return request.build_absolute_uri(reverse(conf.current().callback_url_name))
+
+
+def step_up_url(requirement: Requirement | None, next_url: str, *, again: bool = False) -> str:
+    """The URL on this site that starts a step-up and leads to `next_url` afterwards.
+
+    A named requirement goes by its name. Another is signed: nobody but this site can say what proves what.
+    """
+    params = {conf.current().redirect_field_name: next_url}
+    if requirement is not None:
+        named = conf.current().requirements.get(requirement.name) == requirement
+        params[REQUIREMENT_PARAM] = (
+            requirement.name
+            if named
+            else signing.dumps({**requirement.to_mapping(), "name": requirement.name}, salt=_SALT, compress=True)
+        )
+    if again:
+        params[AGAIN_PARAM] = "1"
+    return f"{reverse('oidc_authentication_init')}?{urlencode(params)}"
+
+
+def requirement_from(request: HttpRequest) -> Requirement | None:
+    """The requirement that a URL of :func:`step_up_url` carries; ``None`` where it carries none.
+
+    Raises:
+        ValueError: it carries one that this site does not know or did not sign.
+    """
+    text = request.GET.get(REQUIREMENT_PARAM)
+    if text is None:
+        return None
+    if named := conf.current().requirements.get(text):
+        return named
+    try:
+        plain = signing.loads(text, salt=_SALT)
+    except signing.BadSignature:
+        raise ValueError("unknown requirement") from None
+    return Requirement.from_mapping({k: v for k, v in plain.items() if k != "name"}, name=plain["name"])
+
+
+def safe_next(request: HttpRequest, url: str | None) -> str:
+    """The URL, if it leads to this site (or to a host of `OIDC_REDIRECT_ALLOWED_HOSTS`); else where sign-ins go."""
+    settings = conf.current()
+    require_https = settings.redirect_require_https
+    if (
+        url
+        and len(url) <= MAX_NEXT_LENGTH
+        and url.isprintable()
+        and url_has_allowed_host_and_scheme(
+            url,
+            allowed_hosts={request.get_host(), *settings.redirect_hosts},
+            require_https=request.is_secure() if require_https is None else require_https,
+        )
+    ):
+        return url
+    return resolve_url(settings.login_redirect_url)
+
+
+def _is_navigation(request: HttpRequest) -> bool:
+    """Whether the whole page goes where the answer sends it: a redirect to another site is of no use to a script."""
+    if mode := request.headers.get("Sec-Fetch-Mode"):
+        return mode == "navigate"
+    if request.headers.get("X-Requested-With") == "XMLHttpRequest":
+        return False
+    accepts = request.headers.get("Accept", "")
+    return "json" not in accepts or "text/html" in accepts
+
+
+def _page_of(request: HttpRequest, url: str | None) -> str:
+    """The page that a script's request was made from; its own address is nothing that a person wants to see."""
+    return safe_next(request, url)
+
+
+def _not_sent(request: HttpRequest, requirement: Requirement) -> HttpResponse:
+    back = _page_of(request, request.headers.get("Referer") or request.get_full_path())
+    context = {
+        "step_up_url": step_up_url(requirement, back),
+        "back_url": back,
+        "heading": _("Your form was not sent"),
+        "what_happened": _("What you sent needs an additional confirmation that it is you. It was not carried out."),
+        "what_to_do": _("Confirm that it is you. You then come back to the page, where you can send it again."),
+    }
+    return private(render(request, "stepup/not_sent.html", context, status=403))
+
+
+def _authenticate_header() -> dict[str, str]:
+    # A 401 has to name a scheme (RFC 9110, 11.6.1). This one tells a script where to go, and a browser nothing.
+    return {"WWW-Authenticate": f'StepUp uri="{get_script_prefix()}"'}
+
+
+def _extra_params(request: HttpRequest, settings: conf.Settings) -> dict[str, Any]:
+    """What the site sends with each authentication request: from settings, or from its own sub-class of the view."""
+    from stepup.views import AuthenticationRequestView
+
+    view_class = import_string(settings.authenticate_class)
+    if isinstance(view_class, type) and issubclass(view_class, AuthenticationRequestView):
+        # A copy, since the base library hands out the settings dictionary itself.
+        return dict(view_class().get_extra_params(request))
+    return dict(settings.extra_params)
+
+
+def _asked(requirement: Requirement | None, *, again: bool, settings: conf.Settings) -> dict[str, str]:
+    params: dict[str, str] = {}
+    if requirement is not None:
+        params.update(requirement.params)
+        if requirement.essential:
+            params["claims"] = json.dumps({"id_token": _essential(requirement)}, separators=(",", ":"))
+        elif requirement.acr_values:
+            params["acr_values"] = " ".join(requirement.acr_values)
+        if requirement.max_age is not None:
+            params["max_age"] = str(requirement.max_age)
+        if requirement.prompt:
+            params["prompt"] = requirement.prompt
+    if again:
+        params["prompt"] = settings.dialect.prompt_again
+    return params
+
+
+def _essential(requirement: Requirement) -> Mapping[str, Any]:
+    """The individual claims to request as essential (OpenID Connect Core 1.0, 5.5.1)."""
+    wanted = dict(requirement.claims)
+    if requirement.acr_values or requirement.acr:
+        wanted["acr"] = requirement.acr_values or requirement.acr
+    return {
+        claim: {"essential": True, **({"value": values[0]} if len(values) == 1 else {"values": list(values)})}
+        for claim, values in wanted.items()
+    }
+
+
+def _hints(request: HttpRequest, user: AbstractBaseUser | AnonymousUser) -> dict[str, str]:
+    """Who is expected, so that the OP asks the right person (OpenID Connect Core 1.0, 3.1.2.1)."""
+    if isinstance(user, AnonymousUser):
+        return {}
+    id_token = session.id_token_hint(request)
+    if id_token and len(id_token) <= MAX_HINT_LENGTH:
+        return {"id_token_hint": id_token}
+    email = getattr(user, user.get_email_field_name(), "")
+    return {"login_hint": email} if email else {}
+
+
+def _with_openid(scope: str) -> str:
+    return scope if "openid" in scope.split() else f"openid {scope}"
+
+
+def _s256(code_verifier: str) -> str:
+    digest = hashlib.sha256(code_verifier.encode("ascii")).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")

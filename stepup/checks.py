@@ -1,0 +1,246 @@
+"""System checks: each mistake that would open a page that should be shut, or shut one that should open, has an id.
+
+What `stepup.conf` can see in the settings alone has the ids E001 to E019; what needs a look at the rest of the project
+has those from E020 and W040 on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils.module_loading import import_string
+
+from stepup import conf
+from stepup.conf import Settings
+
+MIDDLEWARE = "stepup.middleware.StepUpMiddleware"
+
+
+@register(Tags.security)
+def check_settings(app_configs: object, **kwargs: object) -> list[CheckMessage]:
+    """All of them. They look at the settings as far as these can be read, so that one mistake does not hide others."""
+    found: list[CheckMessage] = [
+        Error(problem.message, hint=problem.hint, id=f"stepup.{problem.id}") for problem in conf.problems()
+    ]
+    loaded = conf.best_effort()
+    for check in (
+        _backend,
+        _views,
+        _middleware,
+        _urls,
+        _keys,
+        _transport,
+        _enforcement,
+        _sessions,
+        _base_library,
+    ):
+        found.extend(check(loaded))
+    return found
+
+
+def _backend(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup.backends import StepUpBackend
+
+    if not any(_is_subclass(path, StepUpBackend) for path in django_settings.AUTHENTICATION_BACKENDS):
+        yield Error(
+            "AUTHENTICATION_BACKENDS has no stepup.backends.StepUpBackend, nor a sub-class of it: nobody can sign in.",
+            hint="Put it in place of mozilla_django_oidc.auth.OIDCAuthenticationBackend.",
+            id="stepup.E020",
+        )
+    for path in django_settings.AUTHENTICATION_BACKENDS:
+        if path == "mozilla_django_oidc.auth.OIDCAuthenticationBackend":
+            yield Error(
+                f"AUTHENTICATION_BACKENDS still has {path}, which accepts ID tokens that were made for others.",
+                hint="Take it out: stepup.backends.StepUpBackend does its work.",
+                id="stepup.E021",
+            )
+
+
+def _views(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup.views import AuthenticationCallbackView, AuthenticationRequestView
+
+    callbacks = {name: callback for name, callback, _ in _patterns() if name is not None}
+    wanted = {
+        "oidc_authentication_init": (AuthenticationRequestView, "OIDC_AUTHENTICATE_CLASS", "stepup.E023"),
+        loaded.callback_url_name: (AuthenticationCallbackView, "OIDC_CALLBACK_CLASS", "stepup.E024"),
+    }
+    for name, (view_class, setting, id_) in wanted.items():
+        if name not in callbacks:
+            yield Error(
+                f"No URL is named {name!r}, so that nobody can sign in.",
+                hint='Include "stepup.urls", or keep "mozilla_django_oidc.urls".',
+                id="stepup.E022",
+            )
+        elif not issubclass(getattr(callbacks[name], "view_class", object), view_class):
+            yield Error(
+                f"The view named {name!r} is no stepup.views.{view_class.__name__}, nor a sub-class of it.",
+                hint=f'Set {setting} = "stepup.views.{view_class.__name__}".',
+                id=id_,
+            )
+
+
+def _middleware(loaded: Settings) -> Iterator[CheckMessage]:
+    installed = list(django_settings.MIDDLEWARE)
+    if MIDDLEWARE not in installed:
+        if loaded.protected_views:
+            yield Error(
+                "STEPUP['PROTECTED_VIEWS'] protects nothing, because the middleware is not installed.",
+                hint=f"Add {MIDDLEWARE!r} to MIDDLEWARE.",
+                id="stepup.E025",
+            )
+        return
+    position = installed.index(MIDDLEWARE)
+    for needed in (
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+    ):
+        # A site may have its own in their place, which nobody can tell from here.
+        if needed in installed[position:]:
+            yield Error(
+                f"{MIDDLEWARE} stands before {needed}, which it needs.",
+                hint="Move it behind.",
+                id="stepup.E026",
+            )
+    login_required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+    if login_required in installed[:position]:
+        yield Warning(
+            f"{MIDDLEWARE} stands behind {login_required}: visitors who are not signed in go to the provider twice.",
+            hint="Move it between AuthenticationMiddleware and LoginRequiredMiddleware.",
+            id="stepup.W040",
+        )
+
+
+def _urls(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup.gate import Aged
+
+    names = [view_name for _, _, view_name in _patterns() if view_name is not None]
+    for protected in loaded.protected_views:
+        prefix = protected.removesuffix("*")
+        if not any(name.startswith(prefix) if protected != prefix else name == prefix for name in names):
+            yield Error(
+                f"STEPUP['PROTECTED_VIEWS'] names {protected!r}, but no URL has that name: nothing is protected by it.",
+                id="stepup.E027",
+            )
+    for _, callback, _ in _patterns():
+        needs = getattr(callback, "stepup_requirement", None)
+        name = needs.name if isinstance(needs, Aged) else needs
+        if isinstance(name, str) and name not in loaded.requirements:
+            yield Error(
+                f"The view {_path_of(callback)} wants the requirement {name!r}, which is not defined.",
+                hint="Define it in STEPUP['REQUIREMENTS'], or set STEPUP['PROVIDER'] to a dialect that defines it.",
+                id="stepup.E028",
+            )
+
+
+def _keys(loaded: Settings) -> Iterator[CheckMessage]:
+    for algorithm in loaded.algorithms:
+        if str(algorithm).startswith("HS") and len(loaded.client_secret.encode()) * 8 < int(algorithm[2:]):
+            yield Error(
+                f"OIDC_RP_CLIENT_SECRET is too short for {algorithm}: whoever has an ID token could find it by trying.",
+                hint=f"It needs {int(algorithm[2:]) // 8} bytes (RFC 7518, 3.2). Better, have the provider sign "
+                'with RS256 or ES256, and set OIDC_RP_SIGN_ALGO = "RS256".',
+                id="stepup.E029",
+            )
+    if isinstance(loaded.sign_key, (str, bytes)):
+        from stepup.id_token import KeySet
+
+        try:
+            KeySet.from_pem(loaded.sign_key)
+        except ValueError:
+            yield Error("OIDC_RP_IDP_SIGN_KEY is no public key in PEM that may be used.", id="stepup.E030")
+
+
+def _transport(loaded: Settings) -> Iterator[CheckMessage]:
+    if django_settings.DEBUG:
+        return
+    for what, url in (("STEPUP['ISSUER']", loaded.issuer), *loaded.endpoints.items()):
+        if url and urlsplit(url).scheme != "https":
+            yield Error(
+                f"{what} is not https: whoever is on the way can sign in as anybody.",
+                hint="Only with DEBUG may it be plain http.",
+                id="stepup.E031",
+            )
+    if loaded.verify_tls is False:
+        yield Error(
+            "OIDC_VERIFY_SSL is off: whoever is on the way can sign in as anybody.",
+            hint="Give the path of your own certificate authority's bundle instead of False.",
+            id="stepup.E032",
+        )
+
+
+def _enforcement(loaded: Settings) -> Iterator[CheckMessage]:
+    if not loaded.enforced:
+        yield Warning(
+            f"Step-up is off: STEPUP['CLIENTS_WITH_MFA'] leaves out this site's client id {loaded.client_id!r}, "
+            "so that being signed in opens every protected page.",
+            id="stepup.W041",
+        )
+    if loaded.trust_unverified_email:
+        yield Warning(
+            "STEPUP['UNSAFE_TRUST_UNVERIFIED_EMAIL'] is on: whoever can have an e-mail address on their account at the "
+            "provider gets the account here that has the same.",
+            hint="Safe only where nobody but the provider's administrators can set that address.",
+            id="stepup.W042",
+        )
+
+
+def _sessions(loaded: Settings) -> Iterator[CheckMessage]:
+    if django_settings.SESSION_ENGINE == "django.contrib.sessions.backends.signed_cookies":
+        yield Warning(
+            "Sessions are kept in cookies: evidence cannot be withdrawn, an old cookie stays good after sign-out, and "
+            "a few pending sign-ins fill the cookie.",
+            hint="Use a session engine that keeps sessions on the server.",
+            id="stepup.W043",
+        )
+    if django_settings.SESSION_COOKIE_SAMESITE == "Strict":
+        yield Error(
+            "SESSION_COOKIE_SAMESITE is 'Strict': the browser does not send the session on the way back from the "
+            "provider, so that no sign-in can be completed.",
+            hint="Set it to 'Lax'.",
+            id="stepup.E033",
+        )
+
+
+def _base_library(loaded: Settings) -> Iterator[CheckMessage]:
+    if "mozilla_django_oidc.middleware.SessionRefresh" in django_settings.MIDDLEWARE:
+        yield Warning(
+            "mozilla_django_oidc.middleware.SessionRefresh interrupts fetches, and asks with parameters of "
+            "its own. It works, but a step-up may ask again after it.",
+            id="stepup.W044",
+        )
+
+
+def _patterns(
+    patterns: Sequence[Any] | None = None, namespaces: tuple[str, ...] = ()
+) -> Iterator[tuple[str | None, Callable[..., Any], str | None]]:
+    """Every URL's name, view, and name with namespaces. A project without URLs has none; Django itself says so."""
+    if patterns is None:
+        try:
+            patterns = get_resolver().url_patterns
+        except (ImproperlyConfigured, ImportError, AttributeError):
+            return
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            inner = (*namespaces, pattern.namespace) if pattern.namespace else namespaces
+            yield from _patterns(pattern.url_patterns, inner)
+        elif isinstance(pattern, URLPattern):
+            name = pattern.name
+            yield name, pattern.callback, ":".join((*namespaces, name)) if name else None
+
+
+def _is_subclass(path: str, base: type) -> bool:
+    try:
+        loaded = import_string(path)
+    except ImportError:
+        return False
+    return isinstance(loaded, type) and issubclass(loaded, base)
+
+
+def _path_of(callback: Callable[..., Any]) -> str:
+    return f"{callback.__module__}.{getattr(callback, '__qualname__', type(callback).__qualname__)}"

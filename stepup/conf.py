@@ -1,0 +1,319 @@
+"""The only reader of settings: `STEPUP`, and those that mozilla-django-oidc already has, as one frozen value.
+
+`STEPUP` is parsed strictly. A typing mistake in `max_age` must not silently switch freshness off, so an unknown key is
+an error, and while there is one, `current()` raises and no protected page opens.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from stepup.algorithms import SIGNING_ALGORITHMS
+from stepup.assurance import Requirement
+from stepup.dialects import DIALECTS, Dialect
+
+__all__ = ["Problem", "Settings", "current", "problems"]
+
+DEFAULT_REQUIREMENT = "mfa"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A mistake in the settings: the id of the system check that reports it, what is wrong, and how to put it right."""
+
+    id: str
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the settings say. Times are in seconds, sizes in characters or bytes as named.
+
+    Attributes:
+        enforced: whether requirements are enforced at all: the site runs as one of ``CLIENTS_WITH_MFA``, or that is not
+            set.
+        endpoints: the OP's endpoints that are set explicitly, under the names that its metadata has for them.
+        protected_views: URL names and patterns that end in ``*``, each with its requirement.
+        trust_unverified_email: whether an account is linked by an e-mail address that the OP does not say is verified.
+    """
+
+    dialect: Dialect
+    issuer: str
+    client_id: str
+    client_secret: str
+    client_ids: tuple[str, ...]
+    enforced: bool
+    requirements: Mapping[str, Requirement]
+    protected_views: Mapping[str, Requirement]
+    leeway: int
+    audience: str | None
+    algorithms: tuple[str, ...]
+    sign_key: Any
+    match_kid: bool
+    endpoints: Mapping[str, str]
+    scopes: str
+    extra_params: Mapping[str, Any]
+    callback_url_name: str
+    redirect_field_name: str
+    redirect_hosts: tuple[str, ...]
+    redirect_require_https: bool | None
+    state_size: int
+    nonce_size: int
+    code_verifier_size: int
+    max_pending: int
+    pending_max_age: int
+    renew_after: int
+    basic_auth: bool
+    verify_tls: Any
+    timeout: float
+    proxies: Mapping[str, str] | None
+    create_users: bool
+    trust_unverified_email: bool
+    documentation_url: str
+    login_redirect_url: str
+    authenticate_class: str
+    callback_class: str
+
+    @property
+    def proof_claims(self) -> frozenset[str]:
+        """The claims, apart from ``amr`` and ``acr``, by which a named requirement is proved."""
+        return frozenset().union(*(requirement.proof_claims for requirement in self.requirements.values()))
+
+
+_ENDPOINTS = {
+    "OIDC_OP_AUTHORIZATION_ENDPOINT": "authorization_endpoint",
+    "OIDC_OP_TOKEN_ENDPOINT": "token_endpoint",
+    "OIDC_OP_USER_ENDPOINT": "userinfo_endpoint",
+    "OIDC_OP_JWKS_ENDPOINT": "jwks_uri",
+}
+
+_loaded: tuple[Settings, tuple[Problem, ...]] | None = None
+
+
+def current() -> Settings:
+    """The settings in force.
+
+    Raises:
+        ImproperlyConfigured: there is a mistake in them; the message names all.
+    """
+    loaded, found = _load_once()
+    if found:
+        raise ImproperlyConfigured("; ".join(f"stepup.{problem.id}: {problem.message}" for problem in found))
+    return loaded
+
+
+def problems() -> tuple[Problem, ...]:
+    """The mistakes in the settings that can be seen without looking at anything else."""
+    return _load_once()[1]
+
+
+def best_effort() -> Settings:
+    """The settings with what is malformed left at its default, for system checks to look at; not to be served from."""
+    return _load_once()[0]
+
+
+def _load_once() -> tuple[Settings, tuple[Problem, ...]]:
+    global _loaded  # noqa: PLW0603 - one value per process, made at its first use
+    if _loaded is None:
+        _loaded = _load()
+    return _loaded
+
+
+def _reset(**kwargs: object) -> None:
+    global _loaded  # noqa: PLW0603 - see above
+    _loaded = None
+
+
+setting_changed.connect(_reset)
+
+
+class _Reader:
+    """Takes known keys out of the `STEPUP` dictionary, and keeps an account of what was wrong with them."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        raw = getattr(django_settings, "STEPUP", {})
+        if not isinstance(raw, Mapping):
+            self.add("E001", "STEPUP must be a dictionary.")
+            raw = {}
+        self.raw: Mapping[Any, Any] = raw
+        self.known: list[str] = []
+
+    def add(self, id: str, message: str, hint: str | None = None) -> None:  # noqa: A002 - the word for it
+        self.problems.append(Problem(id, message, hint))
+
+    def take(self, key: str, default: T, valid: Callable[[Any], bool], what: str) -> T:
+        self.known.append(key)
+        value = self.raw.get(key, default)
+        if key in self.raw and not valid(value):
+            self.add("E003", f"STEPUP[{key!r}] must be {what}.")
+            return default
+        return value  # type: ignore[no-any-return] # `valid` has seen to it
+
+    def finish(self) -> None:
+        for key in self.raw:
+            if key not in self.known:
+                near = difflib.get_close_matches(str(key), self.known, n=1)
+                self.add("E002", f"STEPUP has an unknown key {key!r}.", f"Did you mean {near[0]!r}?" if near else None)
+
+
+def _load() -> tuple[Settings, tuple[Problem, ...]]:
+    read = _Reader()
+
+    def oidc(name: str, default: Any = None) -> Any:
+        return getattr(django_settings, name, default)
+
+    provider = read.take("PROVIDER", "generic", lambda v: isinstance(v, str), "the name of a provider dialect")
+    if provider not in DIALECTS:
+        read.add("E004", f"STEPUP['PROVIDER'] is {provider!r}, which is unknown.", f"Known: {', '.join(DIALECTS)}.")
+        provider = "generic"
+    dialect = DIALECTS[provider]
+
+    client_id = oidc("OIDC_RP_CLIENT_ID", "")
+    client_ids = tuple(
+        read.take("CLIENT_IDS", [client_id] if client_id else [], _some_strings, "a list of client ids, and not empty")
+    )
+    with_mfa: Any = read.take("CLIENTS_WITH_MFA", None, _strings, "a list of client ids")
+    requirements = _requirements(read, dialect)
+    loaded = Settings(
+        dialect=dialect,
+        issuer=read.take("ISSUER", "", _string, "the issuer's URL"),
+        client_id=client_id,
+        client_secret=oidc("OIDC_RP_CLIENT_SECRET", ""),
+        client_ids=client_ids,
+        enforced=with_mfa is None or client_id in with_mfa,
+        requirements=MappingProxyType(requirements),
+        protected_views=MappingProxyType(_protected_views(read, requirements)),
+        leeway=read.take("LEEWAY", 30, _whole(0, 600), "a whole number of seconds from 0 to 600"),
+        audience=read.take("AUDIENCE", None, _string, "the identifier of an API"),
+        algorithms=tuple(
+            read.take(
+                "SIGNING_ALGORITHMS",
+                [oidc("OIDC_RP_SIGN_ALGO", "HS256")],
+                lambda v: _some_strings(v) and SIGNING_ALGORITHMS.issuperset(v),
+                f"a list of some of {', '.join(sorted(SIGNING_ALGORITHMS))}",
+            )
+        ),
+        sign_key=oidc("OIDC_RP_IDP_SIGN_KEY"),
+        match_kid=oidc("OIDC_VERIFY_KID", True),
+        endpoints=MappingProxyType({ours: oidc(name) for name, ours in _ENDPOINTS.items() if oidc(name)}),
+        scopes=oidc("OIDC_RP_SCOPES", "openid email"),
+        extra_params=MappingProxyType(dict(oidc("OIDC_AUTH_REQUEST_EXTRA_PARAMS", {}))),
+        callback_url_name=oidc("OIDC_AUTHENTICATION_CALLBACK_URL", "oidc_authentication_callback"),
+        redirect_field_name=oidc("OIDC_REDIRECT_FIELD_NAME", "next"),
+        redirect_hosts=tuple(oidc("OIDC_REDIRECT_ALLOWED_HOSTS", ())),
+        redirect_require_https=oidc("OIDC_REDIRECT_REQUIRE_HTTPS"),
+        # Never less than what cannot be guessed (RFC 6749, 10.10) or what RFC 7636, 4.1 allows.
+        state_size=max(oidc("OIDC_STATE_SIZE", 32), 22),
+        nonce_size=max(oidc("OIDC_NONCE_SIZE", 32), 22),
+        code_verifier_size=min(max(oidc("OIDC_PKCE_CODE_VERIFIER_SIZE", 64), 43), 128),
+        max_pending=read.take("MAX_PENDING", 20, _whole(1, 100), "a whole number from 1 to 100"),
+        pending_max_age=read.take("PENDING_MAX_AGE", 900, _whole(60, 86400), "seconds, from 60 to 86400"),
+        renew_after=oidc("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", 60 * 15),
+        basic_auth=bool(oidc("OIDC_TOKEN_USE_BASIC_AUTH", False)),
+        verify_tls=oidc("OIDC_VERIFY_SSL", True),
+        timeout=_seconds(oidc("OIDC_TIMEOUT")),
+        proxies=oidc("OIDC_PROXY"),
+        create_users=bool(oidc("OIDC_CREATE_USER", True)),
+        trust_unverified_email=read.take(
+            "UNSAFE_TRUST_UNVERIFIED_EMAIL", False, lambda v: isinstance(v, bool), "True or False"
+        ),
+        documentation_url=read.take("DOCUMENTATION_URL", "", _string, "a URL"),
+        login_redirect_url=django_settings.LOGIN_REDIRECT_URL,
+        authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView"),
+        callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView"),
+    )
+    read.finish()
+    _check_values(read, loaded)
+    return loaded, tuple(read.problems)
+
+
+def _requirements(read: _Reader, dialect: Dialect) -> dict[str, Requirement]:
+    requirements = dict(dialect.requirements)
+    named: Mapping[Any, Any] = read.take(
+        "REQUIREMENTS", {}, lambda v: isinstance(v, Mapping), "a dictionary of requirements by name"
+    )
+    for name, raw in named.items():
+        try:
+            if not _string(name):
+                raise ValueError("the name must be a string")
+            plain = raw.to_mapping() if isinstance(raw, Requirement) else raw
+            requirements[name] = Requirement.from_mapping(plain, name=name)
+        except (TypeError, ValueError) as error:
+            read.add("E005", f"STEPUP['REQUIREMENTS'][{name!r}] is no requirement: {error}.")
+    return requirements
+
+
+def _protected_views(read: _Reader, requirements: Mapping[str, Requirement]) -> dict[str, Requirement]:
+    listed: Any = read.take(
+        "PROTECTED_VIEWS",
+        {},
+        lambda v: _strings(v) or (isinstance(v, Mapping) and all(map(_string, [*v, *v.values()]))),
+        "a dictionary of requirements by URL name, or a list of URL names",
+    )
+    by_name = listed if isinstance(listed, Mapping) else dict.fromkeys(listed, DEFAULT_REQUIREMENT)
+    protected = {}
+    for view, requirement in by_name.items():
+        if "*" in view[:-1]:
+            read.add("E007", f"STEPUP['PROTECTED_VIEWS'] has {view!r}: a * can only stand at the end of a name.")
+        elif requirement in requirements:
+            protected[view] = requirements[requirement]
+        else:
+            read.add(
+                "E006",
+                f"STEPUP['PROTECTED_VIEWS'] wants the requirement {requirement!r} for {view!r}, which is not defined.",
+                "Define it in STEPUP['REQUIREMENTS'], or set STEPUP['PROVIDER'] to a dialect that defines it.",
+            )
+    return protected
+
+
+def _check_values(read: _Reader, loaded: Settings) -> None:
+    if not loaded.issuer and "ISSUER" not in read.raw:
+        read.add(
+            "E008",
+            "STEPUP['ISSUER'] is not set, so that nobody can tell whose ID tokens are accepted.",
+            "It is the `issuer` in the provider's /.well-known/openid-configuration, to the letter.",
+        )
+    for name in ("OIDC_RP_CLIENT_ID", "OIDC_RP_CLIENT_SECRET"):
+        if not _string(getattr(django_settings, name, None)):
+            read.add("E009", f"{name} is not set.")
+    if loaded.client_id and loaded.client_id not in loaded.client_ids:
+        read.add("E010", "STEPUP['CLIENT_IDS'] leaves out OIDC_RP_CLIENT_ID, so that every ID token would be refused.")
+    if unknown := sorted(set(map(str, loaded.algorithms)) - SIGNING_ALGORITHMS):
+        read.add("E011", f"ID tokens cannot be signed with {', '.join(unknown)}.")
+    if getattr(django_settings, "OIDC_ALLOW_UNSECURED_JWT", False):
+        read.add("E012", "OIDC_ALLOW_UNSECURED_JWT is set, but an ID token without a signature proves nothing.")
+
+
+def _string(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _strings(value: object) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(map(_string, value))
+
+
+def _some_strings(value: Any) -> bool:
+    return _strings(value) and len(value) > 0
+
+
+def _whole(least: int, most: int) -> Callable[[object], bool]:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def _seconds(timeout: object) -> float:
+    """`OIDC_TIMEOUT` as one number: requests also takes a pair of connect and read time-outs, or None for no end."""
+    if isinstance(timeout, (tuple, list)):
+        timeout = max((part for part in timeout if part is not None), default=None)
+    return float(timeout) if isinstance(timeout, (int, float)) and timeout > 0 else 10.0

@@ -1,0 +1,86 @@
+"""Doors for function-based views, synchronous and asynchronous."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import isclass
+from typing import Any, TypeVar, overload
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest
+
+from stepup import gate
+from stepup.conf import DEFAULT_REQUIREMENT
+from stepup.gate import Aged, Needs
+
+__all__ = ["mfa_required", "stepup_required"]
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+@overload
+def mfa_required(view: View) -> View: ...
+@overload
+def mfa_required(*, max_age: int | None = None) -> Callable[[View], View]: ...
+def mfa_required(view: Callable[..., Any] | None = None, *, max_age: int | None = None) -> Any:
+    """Let only users through who have passed multi-factor authentication: the requirement named ``mfa``.
+
+    Use it bare or called, on functions only; class-based views take :class:`stepup.mixins.MFARequiredMixin`.
+
+    Args:
+        max_age: how many seconds ago they may have authenticated, at the most; in place of the requirement's own.
+    """
+    door = _door(DEFAULT_REQUIREMENT if max_age is None else Aged(DEFAULT_REQUIREMENT, max_age))
+    return door if view is None else door(view)
+
+
+@overload
+def stepup_required(requirement: View) -> View: ...
+@overload
+def stepup_required(requirement: Needs = ..., *, max_age: int | None = None) -> Callable[[View], View]: ...
+def stepup_required(requirement: Any = DEFAULT_REQUIREMENT, *, max_age: int | None = None) -> Any:
+    """Let only users through who satisfy a requirement.
+
+    Args:
+        requirement: a name from ``STEPUP["REQUIREMENTS"]``, a :class:`~stepup.Requirement`, or a function that takes
+            the request and returns either. Used bare, as ``@stepup_required``, it is the requirement named ``mfa``.
+        max_age: with a name only: how many seconds ago they may have authenticated, in place of the requirement's own.
+    """
+    if max_age is not None:
+        return _door(Aged(requirement, max_age))
+    if not callable(requirement):
+        return _door(requirement)
+    bare = _door(DEFAULT_REQUIREMENT)(requirement)
+    if iscoroutinefunction(requirement):
+        return bare
+
+    # Both a view and a function that picks a requirement take a request. Which of the two it was given shows when the
+    # result is called: with a view to protect, or with a request to answer.
+    @wraps(bare)
+    def either(first: Any, *args: Any, **kwargs: Any) -> Any:
+        return bare(first, *args, **kwargs) if isinstance(first, HttpRequest) else _door(requirement)(first)
+
+    return either
+
+
+def _door(needs: Needs) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+        if isclass(view):
+            raise TypeError(f"{view.__qualname__} is a class: use stepup.mixins, or decorate what as_view() returns.")
+
+        if iscoroutinefunction(view):
+
+            @wraps(view)
+            async def protected(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+                return await gate.aguard(request, needs, lambda: view(request, *args, **kwargs))
+
+        else:
+
+            @wraps(view)
+            def protected(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+                return gate.guard(request, needs, lambda: view(request, *args, **kwargs))
+
+        return gate.mark(protected, needs)
+
+    return decorate

@@ -1,0 +1,176 @@
+"""The one gate. Every door asks it; it alone asks for a decision, and for the answer to one that is not satisfied."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from stepup import challenge, clock, conf, session
+from stepup.assurance import SATISFIED, Decision, Evidence, Requirement, Unmet, evaluate
+from stepup.conf import DEFAULT_REQUIREMENT
+from stepup.verdicts import private
+
+__all__ = ["Aged", "Needs", "StepUpRequired", "acheck", "adecide", "aguard", "check", "decide", "demand", "guard"]
+
+#: Somebody who is not signed in has proved nothing, whatever is required.
+NOT_SIGNED_IN = Decision((Unmet("sub", "missing"),))
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """A named requirement with another `max_age`, in seconds."""
+
+    name: str
+    max_age: int
+
+    def __post_init__(self) -> None:
+        # Here, where a mistake shows when the view is defined, and not when somebody opens it.
+        Requirement(max_age=self.max_age)
+
+
+#: What a door may be given: the name of a requirement, a requirement, or a function that picks one for a request.
+Needs = str | Requirement | Aged | Callable[[HttpRequest], "str | Requirement"]
+
+
+class StepUpRequired(PermissionDenied):
+    """Raise it anywhere below a view: `StepUpMiddleware` answers as a door of that requirement would have.
+
+    Without the middleware it is a plain 403, and where the requirement is satisfied already too: whoever raises it asks
+    for something that a step-up cannot bring.
+    """
+
+    def __init__(self, requirement: Needs = DEFAULT_REQUIREMENT) -> None:
+        super().__init__("This needs a step-up.")
+        self.requirement = requirement
+
+
+def resolve(request: HttpRequest, needs: Needs) -> Requirement:
+    """The requirement that a door was given.
+
+    Raises:
+        ImproperlyConfigured: it names none that the settings define, or is nothing that can be required.
+    """
+    wanted = needs
+    if callable(wanted):
+        wanted = wanted(request)
+    if isinstance(wanted, Requirement):
+        return wanted
+    if isinstance(wanted, Aged):
+        return _aged(_named(wanted.name), wanted.max_age)
+    return _named(wanted)
+
+
+def decide(request: HttpRequest, needs: Needs) -> Decision:
+    """Whether this request's user and session satisfy a requirement. It asks nobody and changes nothing."""
+    return _judge(request, resolve(request, needs))
+
+
+async def adecide(request: HttpRequest, needs: Needs) -> Decision:
+    """As :func:`decide`, from asynchronous code."""
+    return await _ajudge(request, resolve(request, needs))
+
+
+def check(request: HttpRequest, needs: Needs) -> HttpResponse | None:
+    """None where the request may go on; else the answer to give instead."""
+    requirement = resolve(request, needs)
+    decision = _judge(request, requirement)
+    return None if decision.satisfied else challenge.answer(request, requirement, decision)
+
+
+async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
+    """As :func:`check`, from asynchronous code."""
+    requirement = resolve(request, needs)
+    decision = await _ajudge(request, requirement)
+    if decision.satisfied:
+        return None
+    # The answer may take a session to save or the OP to be asked: work for a thread, and seldom done.
+    return await sync_to_async(challenge.answer)(request, requirement, decision)
+
+
+def guard(request: HttpRequest, needs: Needs, proceed: Callable[[], Any]) -> Any:
+    """The answer of the gate or, where the request may go on, what `proceed` returns, kept out of caches."""
+    refusal = check(request, needs)
+    return seal(proceed()) if refusal is None else refusal
+
+
+async def aguard(request: HttpRequest, needs: Needs, proceed: Callable[[], Awaitable[Any]]) -> Any:
+    """As :func:`guard`, for asynchronous views."""
+    refusal = await acheck(request, needs)
+    return seal(await proceed()) if refusal is None else refusal
+
+
+def demand(request: HttpRequest, needs: Needs = DEFAULT_REQUIREMENT) -> None:
+    """Go on only where the requirement is satisfied: for code below a view, under `StepUpMiddleware`.
+
+    Raises:
+        StepUpRequired: it is not.
+    """
+    if not decide(request, needs):
+        raise StepUpRequired(needs)
+    remember(request)
+
+
+def mark(view: Callable[..., Any], needs: Needs) -> Callable[..., Any]:
+    """Note on a view what it requires, and that it looks after sign-in itself.
+
+    Without the second, Django's `LoginRequiredMiddleware` would send an anonymous visitor to sign in first and to step
+    up only afterwards: two trips to the OP where one does.
+    """
+    view.stepup_requirement = needs  # type: ignore[attr-defined]
+    view.login_required = False  # type: ignore[attr-defined]
+    return view
+
+
+def remember(request: HttpRequest) -> None:
+    """Note that what this request shows is protected, for the middleware to seal."""
+    request._stepup_protected = True  # type: ignore[attr-defined]
+
+
+def is_remembered(request: HttpRequest) -> bool:
+    return getattr(request, "_stepup_protected", False)
+
+
+def seal(response: Any) -> Any:
+    """Keep a protected page out of caches, so that the back button shows nothing of it after sign-out."""
+    return private(response) if isinstance(response, HttpResponseBase) else response
+
+
+def _judge(request: HttpRequest, requirement: Requirement) -> Decision:
+    user = request.user
+    evidence = session.read_evidence(request.session, user) if user.is_authenticated else None
+    return _decision(user, requirement, evidence)
+
+
+async def _ajudge(request: HttpRequest, requirement: Requirement) -> Decision:
+    user = await request.auser()
+    evidence = await session.aread_evidence(request.session, user) if user.is_authenticated else None
+    return _decision(user, requirement, evidence)
+
+
+def _decision(user: AbstractBaseUser | AnonymousUser, requirement: Requirement, evidence: Evidence | None) -> Decision:
+    if not user.is_authenticated:
+        return NOT_SIGNED_IN
+    settings = conf.current()
+    if not settings.enforced:
+        return SATISFIED
+    return evaluate(evidence, requirement, now=clock.now(), leeway=settings.leeway)
+
+
+def _named(name: object) -> Requirement:
+    requirement = conf.current().requirements.get(name) if isinstance(name, str) else None
+    if requirement is None:
+        raise ImproperlyConfigured(f"{name!r} is no requirement, nor the name of one in STEPUP['REQUIREMENTS'].")
+    return requirement
+
+
+@lru_cache(maxsize=256)
+def _aged(requirement: Requirement, max_age: int) -> Requirement:
+    return replace(requirement, max_age=max_age)

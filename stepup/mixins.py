@@ -1,0 +1,52 @@
+"""Doors for class-based views, synchronous and asynchronous."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest
+from django.views.generic import View
+
+from stepup import gate
+from stepup.conf import DEFAULT_REQUIREMENT
+from stepup.gate import Needs
+
+__all__ = ["MFARequiredMixin", "StepUpRequiredMixin"]
+
+
+class StepUpRequiredMixin:
+    """Let only users through who satisfy :attr:`requirement`. It goes before the view: ``class Page(Mixin, ListView)``.
+
+    Attributes:
+        requirement: a name from ``STEPUP["REQUIREMENTS"]`` or a :class:`~stepup.Requirement`.
+
+    Raises:
+        TypeError: where a class is defined that puts a view before it, because the view would never ask.
+    """
+
+    requirement: Needs = DEFAULT_REQUIREMENT
+    request: HttpRequest
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if View in cls.__mro__ and cls.__mro__.index(View) < cls.__mro__.index(StepUpRequiredMixin):
+            raise TypeError(f"{cls.__qualname__} is not protected: the step-up mixin has to stand before the view.")
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
+        view: Callable[..., Any] = super().as_view(**initkwargs)  # type: ignore[misc] # View's, as checked above
+        return gate.mark(view, initkwargs.get("requirement", cls.requirement))
+
+    def get_requirement(self) -> Needs:
+        """The requirement for this very request; override it where that depends on something."""
+        return self.requirement
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        proceed = super().dispatch  # type: ignore[misc] # View's
+        through = gate.aguard if self.view_is_async else gate.guard  # type: ignore[attr-defined] # View's
+        return through(request, self.get_requirement(), lambda: proceed(request, *args, **kwargs))
+
+
+class MFARequiredMixin(StepUpRequiredMixin):
+    """Let only users through who have passed multi-factor authentication: the requirement named ``mfa``."""

@@ -1,0 +1,291 @@
+"""The only network I/O: the OP's metadata and keys, the token request and userinfo, on one pooled `requests` session.
+
+Whatever goes wrong out there is a `ProviderError` here, within a bounded time and memory.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlsplit
+
+import requests
+from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as TimeoutError_
+
+from stepup import conf
+from stepup.exceptions import ProviderError, TokenRequestRefused
+from stepup.id_token import KeySet, parse_json
+
+__all__ = ["Provider", "current"]
+
+#: The largest response that is read, in bytes.
+MAX_RESPONSE_BYTES = 1024 * 1024
+#: How long metadata and keys are used before they are asked for again, in seconds.
+METADATA_MAX_AGE = 24 * 60 * 60
+KEYS_MAX_AGE = 60 * 60
+#: After a request for metadata or keys, none like it is made for so long, whatever is asked for, in seconds.
+COOL_DOWN = 10
+
+#: RFC 6749, 5.2. Others are not repeated: what is logged should be ours to choose.
+TOKEN_ERRORS = frozenset(
+    {
+        "invalid_request",
+        "invalid_client",
+        "invalid_grant",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "invalid_scope",
+    }
+)
+
+T = TypeVar("T")
+
+
+class _Bearer(AuthBase):
+    """A header set through `auth`, because `requests` lets a ~/.netrc override one that is merely set."""
+
+    def __init__(self, access_token: str | None = None) -> None:
+        self._access_token = access_token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._access_token is not None:
+            request.headers["Authorization"] = f"Bearer {self._access_token}"
+        return request
+
+
+class _Cached(Generic[T]):
+    """A document of the OP: kept, asked for again when old, used although old while the OP does not answer."""
+
+    def __init__(self, fetch: Callable[[], T], max_age: float) -> None:
+        self._fetch = fetch
+        self._max_age = max_age
+        self._lock = threading.Lock()
+        self._value: T | None = None
+        self._asked_at = -float("inf")
+        self._renewed_at = -float("inf")
+        self._got_at = -float("inf")
+        self._failure: ProviderError | None = None
+
+    def get(self, *, newer_than: T | None = None) -> T:
+        """The document.
+
+        Args:
+            newer_than: a document that turned out not to do; a newer one is asked for, at most once per cool-down.
+
+        Raises:
+            ProviderError: there is none, and the OP does not answer.
+        """
+        value = self._value
+        if value is not None and value is not newer_than and time.monotonic() < self._got_at + self._max_age:
+            return value
+        with self._lock:  # one thread asks, the others wait for its answer
+            now = time.monotonic()
+            if self._is_due(newer_than, now):
+                self._asked_at = now
+                try:
+                    self._value, self._failure = self._fetch(), None
+                    self._got_at = time.monotonic()
+                except ProviderError as error:
+                    self._failure = error
+            if self._value is not None:
+                return self._value
+            # Only a failure leaves nothing behind. Within the cool-down it is the answer for everybody.
+            assert self._failure is not None  # noqa: S101 - said to the type checker
+            raise ProviderError(self._failure.endpoint, self._failure.reason)
+
+    def _is_due(self, newer_than: T | None, now: float) -> bool:
+        if self._value is None or now >= self._got_at + self._max_age:
+            return now >= self._asked_at + COOL_DOWN
+        if self._value is not newer_than or now < self._renewed_at + COOL_DOWN:
+            return False
+        # Random key names must not become a request each; but the first is asked about at once.
+        self._renewed_at = now
+        return True
+
+
+class Provider:
+    """The OP that the settings name."""
+
+    def __init__(self, settings: conf.Settings) -> None:
+        self.settings = settings
+        self._http = requests.Session()
+        self._http.headers["Accept"] = "application/json"
+        self._http.headers["Accept-Encoding"] = "identity"  # so that the bound on bytes bounds the memory too
+        self._metadata = _Cached(self._fetch_metadata, METADATA_MAX_AGE)
+        self._keys = _Cached(self._fetch_keys, KEYS_MAX_AGE)
+
+    def metadata(self) -> Mapping[str, Any]:
+        """The OP's metadata (OpenID Connect Discovery 1.0, section 4).
+
+        Raises:
+            ProviderError: it cannot be had, or is another issuer's.
+        """
+        return self._metadata.get()
+
+    def endpoint(self, name: str) -> str:
+        """The URL of an endpoint by its name in the metadata, where explicit settings win.
+
+        Raises:
+            ProviderError: the settings do not name it, and the metadata cannot be had or does not either.
+        """
+        if explicit := self.settings.endpoints.get(name):
+            return explicit
+        url = self.metadata().get(name)
+        if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https"):
+            raise ProviderError("metadata", f"no {name}")
+        if urlsplit(self.settings.issuer).scheme == "https" and urlsplit(url).scheme != "https":
+            raise ProviderError("metadata", f"{name} without TLS")
+        return url
+
+    def promises_iss(self) -> bool:
+        """Whether the OP says that each of its authorization responses carries `iss` (RFC 9207, section 3).
+
+        A site that sets every endpoint itself has not asked for metadata, and is not made to.
+        """
+        if {"authorization_endpoint", "token_endpoint"} <= self.settings.endpoints.keys():
+            return False
+        try:
+            return self.metadata().get("authorization_response_iss_parameter_supported") is True
+        except ProviderError:
+            return False  # then the token endpoint is unknown too, and that is the verdict
+
+    def keys(self, *, newer_than: KeySet | None = None) -> KeySet:
+        """The keys that verify what the OP signs, the client secret among them where `HS*` is configured.
+
+        Args:
+            newer_than: keys that did not verify a signature; the OP may have changed them since.
+
+        Raises:
+            ProviderError: they cannot be had.
+        """
+        return self._keys.get(newer_than=newer_than)
+
+    def token_request(self, form: Mapping[str, str]) -> dict[str, Any]:
+        """Exchange an authorization code (OpenID Connect Core 1.0, 3.1.3.1), with the client's authentication.
+
+        Raises:
+            TokenRequestRefused: the OP answered with an error (RFC 6749, 5.2).
+            ProviderError: it gave no usable answer.
+        """
+        client_id, secret = self.settings.client_id, self.settings.client_secret
+        auth: AuthBase
+        if self.settings.basic_auth:
+            # Both halves are form-encoded first (RFC 6749, 2.3.1), which a colon in a client id shows the need of.
+            auth = HTTPBasicAuth(quote(client_id, safe=""), quote(secret, safe=""))
+            body = {key: value for key, value in form.items() if key != "client_secret"}
+        else:
+            auth = _Bearer()
+            body = {**form, "client_id": client_id, "client_secret": secret}
+        status, _, content = self._ask("token", "POST", self.endpoint("token_endpoint"), auth=auth, data=body)
+        if status in (400, 401) and isinstance(error := self._json("token", content).get("error"), str):
+            raise TokenRequestRefused(error if error in TOKEN_ERRORS else "unknown")
+        self._expect_success("token", status)
+        return self._json("token", content)
+
+    def userinfo(self, access_token: str) -> dict[str, Any] | str:
+        """The userinfo response (OpenID Connect Core 1.0, 5.3): claims, or a signed JWT that has yet to be verified.
+
+        Raises:
+            ProviderError: it cannot be had.
+        """
+        url = self.endpoint("userinfo_endpoint")
+        status, kind, content = self._ask("userinfo", "GET", url, auth=_Bearer(access_token))
+        self._expect_success("userinfo", status)
+        if kind.lower().startswith("application/jwt"):
+            try:
+                return content.decode("ascii").strip()
+            except UnicodeDecodeError:
+                raise ProviderError("userinfo", "not a JWT") from None
+        return self._json("userinfo", content)
+
+    def _fetch_metadata(self) -> Mapping[str, Any]:
+        url = f"{self.settings.issuer.rstrip('/')}/.well-known/openid-configuration"
+        metadata = self._get("metadata", url)
+        if metadata.get("issuer") != self.settings.issuer:
+            raise ProviderError("metadata", "issuer mismatch")
+        return metadata
+
+    def _fetch_keys(self) -> KeySet:
+        settings, keys = self.settings, KeySet()
+        symmetric = [alg for alg in settings.algorithms if alg.startswith("HS")]
+        if len(symmetric) < len(settings.algorithms):
+            try:
+                if settings.sign_key is None:
+                    keys = KeySet.from_jwks(self._get("jwks", self.endpoint("jwks_uri")))
+                elif isinstance(settings.sign_key, Mapping):
+                    keys = KeySet.from_jwks({"keys": [settings.sign_key]})
+                else:
+                    keys = KeySet.from_pem(settings.sign_key)
+            except ValueError:
+                raise ProviderError("jwks", "not usable") from None
+        # A published key never verifies HS*, nor the secret anything else: each knows its algorithms.
+        return KeySet(keys.keys + KeySet.from_secret(settings.client_secret).keys) if symmetric else keys
+
+    def _get(self, endpoint: str, url: str) -> dict[str, Any]:
+        status, _, content = self._ask(endpoint, "GET", url, auth=_Bearer())
+        self._expect_success(endpoint, status)
+        return self._json(endpoint, content)
+
+    def _ask(
+        self, endpoint: str, method: str, url: str, *, auth: AuthBase, data: Mapping[str, str] | None = None
+    ) -> tuple[int, str, bytes]:
+        timeout = self.settings.timeout
+        deadline = time.monotonic() + timeout
+        try:
+            with self._http.request(
+                method,
+                url,
+                auth=auth,
+                data=data,
+                timeout=timeout,
+                allow_redirects=False,  # a redirected token request would carry the client secret to another host
+                stream=True,
+                verify=self.settings.verify_tls,
+                proxies=dict(self.settings.proxies) if self.settings.proxies else None,
+            ) as response:
+                content = bytearray()
+                # One receive at a time: `iter_content` waits for a whole block, which a dripping server never fills.
+                while chunk := response.raw.read1(64 * 1024):
+                    content += chunk
+                    if len(content) > MAX_RESPONSE_BYTES:
+                        raise ProviderError(endpoint, "response too large")
+                    if time.monotonic() > deadline:
+                        raise ProviderError(endpoint, "timeout")
+                return response.status_code, response.headers.get("Content-Type", ""), bytes(content)
+        except (requests.Timeout, TimeoutError_):
+            raise ProviderError(endpoint, "timeout") from None
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            # The message of such an error can hold the URL and with it parameters; its type says enough.
+            raise ProviderError(endpoint, type(error).__name__) from None
+
+    @staticmethod
+    def _expect_success(endpoint: str, status: int) -> None:
+        if status != 200:
+            raise ProviderError(endpoint, f"status {status}")
+
+    @staticmethod
+    def _json(endpoint: str, content: bytes) -> dict[str, Any]:
+        try:
+            value = parse_json(content)
+        except ValueError:
+            raise ProviderError(endpoint, "not JSON") from None
+        if not isinstance(value, dict):
+            raise ProviderError(endpoint, "not a JSON object")
+        return value
+
+
+_current: tuple[conf.Settings, int, Provider] | None = None
+
+
+def current() -> Provider:
+    """The OP of the settings in force. One per process: a forked child must not share its parent's connections."""
+    global _current  # noqa: PLW0603 - one value per process, made at its first use
+    settings, process = conf.current(), os.getpid()
+    if _current is None or _current[0] is not settings or _current[1] != process:
+        _current = (settings, process, Provider(settings))
+    return _current[2]

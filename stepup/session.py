@@ -1,0 +1,294 @@
+"""The only module that knows session keys: what has been proved, and which authentication requests are pending.
+
+What is read back is checked as if it came from outside: it may be of an older version, of another user (a site that
+lets staff act as somebody else keeps the session), or simply damaged. Whatever does not fit is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import SESSION_KEY
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.sessions.backends.base import SessionBase
+from django.http import HttpRequest
+
+from stepup import conf
+from stepup.assurance import Evidence, Requirement
+
+__all__ = ["Pending", "claims", "evidence"]
+
+EVIDENCE = "stepup"
+PENDING = "stepup_pending"
+SETTLED = "stepup_settled"
+
+#: For how long a step-up that was found satisfied must have satisfied its page too, in seconds.
+SETTLED_SECONDS = 10
+
+#: Claims of the newest ID token that are kept beside the evidence (OpenID Connect Core 1.0, 2).
+KEPT_CLAIMS = ("iss", "sub", "auth_time", "acr", "amr", "sid")
+#: A claim that takes more than this many characters as JSON is not kept: no OP sends such, and sessions are small.
+KEPT_LENGTH = 1000
+
+# mozilla-django-oidc's own keys, for its `SessionRefresh` middleware and for what a site reads itself.
+BASE_PENDING = "oidc_states"
+BASE_NEXT = "oidc_login_next"
+BASE_EXPIRATION = "oidc_id_token_expiration"
+BASE_ID_TOKEN = "oidc_id_token"  # noqa: S105 - the name of a key
+
+User = AbstractBaseUser | AnonymousUser
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """An authentication request that was sent, and whose answer is waited for.
+
+    Attributes:
+        state: what the answer is recognized by (OpenID Connect Core 1.0, 3.1.2.1).
+        nonce: what the ID token has to repeat.
+        code_verifier: what proves to the OP that the answer is ours (RFC 7636); ``None`` for a request of
+            mozilla-django-oidc's own middleware that was made without.
+        next: where to go afterwards: a path of this site that was checked before it came here.
+        requirement: what the answer has to prove; ``None`` where signing in is all.
+        user: the primary key, as text, of the user who was signed in; ``None`` for nobody.
+        started: when it was sent, in seconds since the epoch.
+        silent: sent with ``prompt=none`` by mozilla-django-oidc's middleware, without the user's knowing.
+    """
+
+    state: str
+    nonce: str
+    code_verifier: str | None
+    next: str
+    requirement: Requirement | None = None
+    user: str | None = None
+    started: float
+    silent: bool = False
+
+
+def evidence(request: HttpRequest) -> Evidence | None:
+    """What has been proved in this session about the user who is signed in; ``None`` for nothing."""
+    return read_evidence(request.session, request.user)
+
+
+def claims(request: HttpRequest) -> Mapping[str, Any]:
+    """The validated claims (``iss``, ``sub``, ``amr``, ``acr``, ``auth_time``, ``sid``) of the newest ID token.
+
+    Empty where there is none. What has been proved *in this session* is :func:`evidence`: a renewed ID token may carry
+    no ``amr`` though the user has passed multi-factor authentication before.
+    """
+    stored = _bound(request.session.get(EVIDENCE), request.user)
+    return stored["claims"] if stored else {}
+
+
+def read_evidence(session: SessionBase, user: User) -> Evidence | None:
+    """The evidence on a session that is loaded, if it is that user's."""
+    return _evidence(session.get(EVIDENCE), user)
+
+
+async def aread_evidence(session: SessionBase, user: User) -> Evidence | None:
+    """As :func:`read_evidence`, for a session that may have to be loaded first."""
+    return _evidence(await session.aget(EVIDENCE), user)
+
+
+def record(
+    request: HttpRequest, user: AbstractBaseUser, claims: Mapping[str, Any], *, proof_claims: Iterable[str] = ()
+) -> Evidence:
+    """Add the evidence in validated claims to the session of a user who is signed in, and give the session a new key.
+
+    The key changes so that one that was known before the elevation is worth nothing after it (ASVS 5.0, 7.2.4).
+    """
+    new = Evidence.from_claims(claims, proof_claims=proof_claims)
+    old = read_evidence(request.session, user)
+    together = old.add(new) if old and (old.issuer, old.subject) == (new.issuer, new.subject) else new
+    request.session.cycle_key()
+    request.session[EVIDENCE] = {
+        "user": str(user.pk),
+        "claims": {
+            claim: claims[claim]
+            for claim in KEPT_CLAIMS
+            if claim in claims and len(json.dumps(claims[claim])) <= KEPT_LENGTH
+        },
+        "auth_time": together.auth_time,
+        "proofs": {claim: dict(values) for claim, values in together.proofs.items()},
+    }
+    return together
+
+
+def note_renewal(request: HttpRequest, *, due: float) -> None:
+    """Tell mozilla-django-oidc's `SessionRefresh` when it should renew next, in seconds since the epoch."""
+    request.session[BASE_EXPIRATION] = due
+
+
+def id_token_hint(request: HttpRequest) -> str | None:
+    """The ID token, on sites that keep it (`OIDC_STORE_ID_TOKEN`)."""
+    stored = request.session.get(BASE_ID_TOKEN)
+    return stored if isinstance(stored, str) else None
+
+
+def add_pending(request: HttpRequest, pending: Pending, settings: conf.Settings) -> None:
+    """Keep a pending request, and no more of them, nor for longer, than the settings allow."""
+    kept = _pendings(request.session, settings, now=pending.started)
+    while len(kept) >= settings.max_pending:
+        del kept[min(kept, key=lambda state: kept[state]["at"])]
+    entry: dict[str, Any] = {
+        "nonce": pending.nonce,
+        "pkce": pending.code_verifier,
+        "next": pending.next,
+        "at": int(pending.started),
+    }
+    if pending.user is not None:
+        entry["user"] = pending.user
+    if (requirement := pending.requirement) is not None:
+        if settings.requirements.get(requirement.name) == requirement:
+            entry["need"] = requirement.name
+        else:
+            entry["need"] = {**requirement.to_mapping(), "name": requirement.name}
+    kept[pending.state] = entry
+    request.session[PENDING] = kept
+
+
+def take_pending(request: HttpRequest, state: str, settings: conf.Settings, *, now: float) -> Pending | None:
+    """Take a pending request off the session, for good: one `state`, one use.
+
+    The session is saved at once, so that a second answer with this `state` finds nothing while the OP is still being
+    asked about the first. Where nothing is found the session stays as it is.
+    """
+    session = request.session
+    kept = _pendings(session, settings, now=now)
+    entry = kept.pop(state, None)
+    if entry is not None:
+        session[PENDING] = kept
+        session.save()
+        return _pending(state, entry, settings)
+    states = session.get(BASE_PENDING)
+    if isinstance(states, dict) and (base := states.pop(state, None)) is not None:
+        session[BASE_PENDING] = states
+        session.save()
+        return _base_pending(session, state, base, settings, now=now)
+    return None
+
+
+def renewed(session: SessionBase) -> SessionBase | None:
+    """The session as it is stored now, other requests having had their time; ``None`` where it has been ended.
+
+    To be asked after a slow step and before the session is written: what was loaded before it would undo what parallel
+    requests have stored since.
+    """
+    fresh: SessionBase = type(session)(session.session_key)
+    fresh.get(EVIDENCE)
+    return fresh if fresh.session_key else None
+
+
+def is_settled(request: HttpRequest, requirement: Requirement, path: str, *, now: float) -> bool:
+    """Whether a step-up for this requirement and page was found satisfied a moment ago.
+
+    If the page still asks, then it and the callback disagree, and asking the OP again would go round in circles.
+    """
+    settled = request.session.get(SETTLED)
+    return (
+        isinstance(settled, list)
+        and len(settled) == 3
+        and settled[:2] == [_fingerprint(requirement), path]
+        and _is_time(settled[2])
+        and abs(now - settled[2]) < SETTLED_SECONDS
+    )
+
+
+def settle(request: HttpRequest, requirement: Requirement, path: str, *, now: float) -> None:
+    """Note that a step-up was found satisfied, see :func:`is_settled`."""
+    request.session[SETTLED] = [_fingerprint(requirement), path, int(now)]
+
+
+def _bound(stored: object, user: User) -> dict[str, Any] | None:
+    """What is stored, if it is whole and belongs to this user and to the issuer that is trusted now."""
+    if not isinstance(stored, dict) or not user.is_authenticated or stored.get("user") != str(user.pk):
+        return None
+    kept = stored.get("claims")
+    if not isinstance(kept, dict) or kept.get("iss") != conf.current().issuer or not isinstance(kept.get("sub"), str):
+        return None
+    return stored
+
+
+def _evidence(stored: object, user: User) -> Evidence | None:
+    bound = _bound(stored, user)
+    if bound is None:
+        return None
+    auth_time, proofs = bound.get("auth_time"), bound.get("proofs")
+    if not (auth_time is None or _is_time(auth_time)) or not isinstance(proofs, dict):
+        return None
+    for values in proofs.values():
+        if not isinstance(values, dict) or not all(time is None or _is_time(time) for time in values.values()):
+            return None
+    kept = bound["claims"]
+    return Evidence(issuer=kept["iss"], subject=kept["sub"], auth_time=auth_time, proofs=proofs)
+
+
+def _pendings(session: SessionBase, settings: conf.Settings, *, now: float) -> dict[str, dict[str, Any]]:
+    stored = session.get(PENDING)
+    if not isinstance(stored, dict):
+        return {}
+    return {
+        state: entry
+        for state, entry in stored.items()
+        if isinstance(entry, dict)
+        and _is_time(entry.get("at"))
+        # Made by another server, whose clock may be ahead of this one's.
+        and -settings.leeway <= now - entry["at"] <= settings.pending_max_age
+    }
+
+
+def _pending(state: str, entry: Mapping[str, Any], settings: conf.Settings) -> Pending | None:
+    need = entry.get("need")
+    try:
+        if need is None:
+            requirement = None
+        elif isinstance(need, str):
+            requirement = settings.requirements[need]
+        else:
+            requirement = Requirement.from_mapping(
+                {key: value for key, value in need.items() if key != "name"}, name=need["name"]
+            )
+        return Pending(
+            state=state,
+            nonce=entry["nonce"],
+            code_verifier=entry["pkce"],
+            next=entry["next"],
+            requirement=requirement,
+            user=entry.get("user"),
+            started=entry["at"],
+        )
+    except (KeyError, ValueError, TypeError, AttributeError):
+        # Stored by another version, or for a requirement that the settings no longer have: nobody can judge by it.
+        return None
+
+
+def _base_pending(
+    session: SessionBase, state: str, base: object, settings: conf.Settings, *, now: float
+) -> Pending | None:
+    if not isinstance(base, dict) or not isinstance(base.get("nonce"), str) or not _is_time(base.get("added_on")):
+        return None
+    if now - base["added_on"] > settings.pending_max_age:
+        return None
+    return Pending(
+        state=state,
+        nonce=base["nonce"],
+        code_verifier=base.get("code_verifier"),
+        next=session.get(BASE_NEXT) or "",
+        user=session.get(SESSION_KEY),
+        started=base["added_on"],
+        silent=True,
+    )
+
+
+def _fingerprint(requirement: Requirement) -> str:
+    plain = json.dumps(requirement.to_mapping(), sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf

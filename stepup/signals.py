@@ -1,0 +1,21 @@
+"""What happens during step-ups, for audit trails and alarms.
+
+Receivers are called with `send_robust`: one that fails is logged by Django, and changes nothing for the user.
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+__all__ = ["challenged", "elevated", "refused"]
+
+#: A requirement was not met. Sent with `request`, `requirement` (Requirement) and `decision` (Decision).
+challenged = Signal()
+
+#: An answer of the OP was accepted and its evidence recorded. Sent with `request`, `user`, `requirement` (Requirement,
+#: or None where signing in was all that was asked) and `evidence` (Evidence).
+elevated = Signal()
+
+#: A step-up or sign-in came to nothing. Sent with `request`, `user` (who is signed in now, perhaps nobody),
+#: `requirement` (Requirement or None), `verdict` (stepup.verdicts.Verdict) and `reasons` (tuple of str).
+refused = Signal()

@@ -1,0 +1,206 @@
+"""The round trip: the view that sends the browser to the OP, and the callback that it comes back to."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.contrib import auth
+from django.contrib.auth import load_backend
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.decorators import method_decorator
+from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
+
+from stepup import challenge, clock, conf, provider, session, signals, verdicts
+from stepup.assurance import Evidence, Requirement, evaluate
+from stepup.backends import VerifiedLogin
+from stepup.exceptions import AccountRefused, ClaimError, ProviderError, TokenRequestRefused, WrongUser
+from stepup.session import Pending
+from stepup.verdicts import Verdict
+
+__all__ = ["AuthenticationCallbackView", "AuthenticationRequestView"]
+
+logger = logging.getLogger("stepup")
+
+#: What the OP's error responses come to (RFC 6749, 4.1.2.1; OpenID Connect Core 1.0, 3.1.2.6; Unmet Authentication
+#: Requirements 1.0). Any other means that something about the request was not right.
+ERRORS = {
+    "access_denied": Verdict.DECLINED,
+    "unmet_authentication_requirements": Verdict.UNMET,
+    "interaction_required": Verdict.UNMET,
+    "login_required": Verdict.UNMET,
+    "account_selection_required": Verdict.UNMET,
+    "consent_required": Verdict.UNMET,
+    "server_error": Verdict.UNAVAILABLE,
+    "temporarily_unavailable": Verdict.UNAVAILABLE,
+}
+
+#: Verdicts after which another try has the OP authenticate the user anew, instead of answering from its memory.
+ASK_HARDER = frozenset({Verdict.IGNORED, Verdict.STALE, Verdict.PROOF_MISSING, Verdict.UNMET})
+
+
+@method_decorator(login_not_required, name="dispatch")
+class AuthenticationRequestView(OIDCAuthenticationRequestView):
+    """Starts a sign-in or, with ``?stepup=NAME``, a step-up. ``?next=`` says where to go afterwards.
+
+    A sub-class may override `get_extra_params(request)`; what it returns goes with every authentication request, those
+    that a protected page makes included.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Not the base class's, which wants the endpoints in the settings.
+        super(OIDCAuthenticationRequestView, self).__init__(*args, **kwargs)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        next_url = request.GET.get(conf.current().redirect_field_name, "")
+        try:
+            requirement = challenge.requirement_from(request)
+        except ValueError:
+            reasons = ["requirement: unknown"]
+            return verdicts.page(request, Verdict.EXPIRED, user=request.user, reasons=reasons)
+        return challenge.authentication_request(
+            request, requirement=requirement, next_url=next_url, again=challenge.AGAIN_PARAM in request.GET
+        )
+
+
+@method_decorator(login_not_required, name="dispatch")
+class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
+    """Judges what came back from the OP: a page shown, or a page that says why not. Nobody is signed out here.
+
+    A sub-class may override `login_success()`, `login_failure()` and `success_url`, as in the base class.
+    """
+
+    user: Any
+    pending: Pending | None = None
+    failure: HttpResponse
+
+    @property
+    def success_url(self) -> str:
+        """Where to go after success: where this very authentication request was meant to lead."""
+        return challenge.safe_next(self.request, self.pending.next if self.pending else None)
+
+    def login_success(self) -> HttpResponse:
+        return HttpResponseRedirect(self.success_url)
+
+    def login_failure(self) -> HttpResponse:
+        return self.failure
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return verdicts.private(self._answer(request))
+
+    def _answer(self, request: HttpRequest) -> HttpResponse:
+        if any(len(request.GET.getlist(name)) > 1 for name in ("state", "code", "iss", "error")):
+            # Two values are read as the first by one party and as the last by another.
+            return self._fail(Verdict.INVALID, "response: duplicate parameter")
+        settings = conf.current()
+        self.pending = pending = session.take_pending(request, request.GET.get("state", ""), settings, now=clock.now())
+        if pending is None:
+            return self._fail(Verdict.EXPIRED, "state: unknown")
+        if reason := self._wrong_issuer(request, settings):
+            return self._fail(Verdict.INVALID, reason)
+        if pending.user != _pk(request.user) and pending.user is not None:
+            return self._fail(Verdict.EXPIRED, "session: another user than at the start")
+        if error := request.GET.get("error"):
+            return self._declined(request, pending, error)
+        if not request.GET.get("code"):
+            return self._fail(Verdict.INVALID, "code: missing")
+        try:
+            user = auth.authenticate(request, nonce=pending.nonce, code_verifier=pending.code_verifier)
+        except ClaimError as error:
+            return self._fail(Verdict.INVALID, str(error))
+        except TokenRequestRefused as error:
+            return self._fail(Verdict.INVALID, str(error))
+        except ProviderError as error:
+            return self._fail(Verdict.UNAVAILABLE, str(error))
+        except WrongUser:
+            return self._fail(Verdict.WRONG_USER, "sub: mismatch")
+        except AccountRefused as error:
+            return self._fail(Verdict.NO_ACCOUNT, str(error))
+        login = getattr(user, "stepup_login", None)
+        if user is None or not isinstance(login, VerifiedLogin):
+            # No backend of ours is configured, or another vouched for the user: then nothing was verified here.
+            return self._fail(Verdict.NO_ACCOUNT, "backend: no user")
+        return self._accept(request, pending, user, login)
+
+    def _accept(self, request: HttpRequest, pending: Pending, user: Any, login: VerifiedLogin) -> HttpResponse:
+        # The OP took its time. What the session has become meanwhile counts, not what it was.
+        before, now = request.session, session.renewed(request.session)
+        if now is None and pending.user is not None:
+            return self._fail(Verdict.EXPIRED, "session: ended meanwhile")
+        request.session = now if now is not None else type(before)()
+        signed_in = _pk(auth.get_user(request))
+        if signed_in != pending.user and (signed_in is None or signed_in != str(user.pk)):
+            request.session = before
+            return self._fail(Verdict.EXPIRED, "session: another user meanwhile")
+
+        self.user = user
+        if signed_in is None:
+            auth.login(request, user)
+        else:
+            request.user = user
+        requirement, settings = pending.requirement, conf.current()
+        named = settings.proof_claims | (requirement.proof_claims if requirement else frozenset())
+        evidence = session.record(request, user, login.claims, proof_claims=named)
+        session.note_renewal(request, due=clock.now() + settings.renew_after)
+        backend: Any = load_backend(user.backend)
+        backend.request = request
+        backend.store_tokens(login.access_token, login.id_token)
+        return self._judge(request, pending, evidence, Evidence.from_claims(login.claims, proof_claims=named))
+
+    def _judge(self, request: HttpRequest, pending: Pending, evidence: Evidence, received: Evidence) -> HttpResponse:
+        requirement, settings, now = pending.requirement, conf.current(), clock.now()
+        if requirement is not None and settings.enforced:
+            decision = evaluate(evidence, requirement, now=now, leeway=settings.leeway)
+            verdict = verdicts.judge(decision, received)
+            if verdict is not Verdict.SATISFIED:
+                return self._fail(verdict, *map(str, decision.unmet))
+            session.settle(request, requirement, pending.next, now=now)
+        logger.info(
+            "Step-up satisfied: %s",
+            _name(requirement) or "sign-in",
+            extra={"event": "elevated", "requirement": _name(requirement), "user_pk": self.user.pk},
+        )
+        signals.elevated.send_robust(
+            sender=Requirement, request=request, user=self.user, requirement=requirement, evidence=evidence
+        )
+        return self.login_success()
+
+    def _declined(self, request: HttpRequest, pending: Pending, error: str) -> HttpResponse:
+        if pending.silent:
+            # mozilla-django-oidc's SessionRefresh asked behind the user's back. It goes on asking until a sign-in has
+            # succeeded, so the user gets the chance to.
+            return challenge.authentication_request(request, requirement=None, next_url=pending.next)
+        # The description that comes with it is not shown: the text could be anybody's.
+        reason = error if error in ERRORS else "other"
+        return self._fail(ERRORS.get(error, Verdict.INVALID), f"error: {reason}")
+
+    def _wrong_issuer(self, request: HttpRequest, settings: conf.Settings) -> str:
+        """Why the response may be another OP's (RFC 9207, 2.4); empty where it is not."""
+        issuer = request.GET.get("iss")
+        if issuer is None:
+            return "iss: missing" if provider.current().promises_iss() else ""
+        return "" if issuer == settings.issuer else "iss: mismatch"
+
+    def _fail(self, verdict: Verdict, *reasons: str) -> HttpResponse:
+        pending, retry_url = self.pending, ""
+        if pending is not None and verdict not in (Verdict.EXPIRED, Verdict.NO_ACCOUNT):
+            again = verdict in ASK_HARDER or verdict is Verdict.WRONG_USER
+            retry_url = challenge.step_up_url(pending.requirement, pending.next, again=again)
+        self.failure = verdicts.page(
+            self.request,
+            verdict,
+            user=self.request.user,
+            requirement=pending.requirement if pending else None,
+            reasons=reasons,
+            retry_url=retry_url,
+        )
+        return self.login_failure()
+
+
+def _pk(user: Any) -> str | None:
+    return str(user.pk) if user.is_authenticated else None
+
+
+def _name(requirement: Requirement | None) -> str:
+    return requirement.name if requirement is not None else ""
