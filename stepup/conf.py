@@ -82,6 +82,7 @@ class Settings:
     trust_unverified_email: bool
     documentation_url: str
     login_redirect_url: str
+    logout_redirect_url: str
     authenticate_class: str
     callback_class: str
 
@@ -231,6 +232,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         ),
         documentation_url=read.take("DOCUMENTATION_URL", "", _string, "a URL"),
         login_redirect_url=django_settings.LOGIN_REDIRECT_URL,
+        logout_redirect_url=django_settings.LOGOUT_REDIRECT_URL or "/",
         authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView"),
         callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView"),
     )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.decorators import login_not_required
 from django.urls import path
 from django.utils.module_loading import import_string
-from mozilla_django_oidc.views import OIDCLogoutView
 
 from stepup import conf
+from stepup.views import LogoutView
 
 _settings = conf.best_effort()
 
 urlpatterns = [
     path("callback/", import_string(_settings.callback_class).as_view(), name="oidc_authentication_callback"),
     path("authenticate/", import_string(_settings.authenticate_class).as_view(), name="oidc_authentication_init"),
-    path("logout/", login_not_required(OIDCLogoutView.as_view()), name="oidc_logout"),
+    path("logout/", LogoutView.as_view(), name="oidc_logout"),
 ]

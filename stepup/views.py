@@ -9,8 +9,9 @@ from django.contrib import auth
 from django.contrib.auth import load_backend
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import resolve_url
 from django.utils.decorators import method_decorator
-from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
+from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView, OIDCLogoutView
 
 from stepup import challenge, clock, conf, provider, session, signals, verdicts
 from stepup.assurance import Evidence, Requirement, evaluate
@@ -19,7 +20,7 @@ from stepup.exceptions import AccountRefused, ClaimError, ProviderError, TokenRe
 from stepup.session import Pending
 from stepup.verdicts import Verdict
 
-__all__ = ["AuthenticationCallbackView", "AuthenticationRequestView"]
+__all__ = ["AuthenticationCallbackView", "AuthenticationRequestView", "LogoutView"]
 
 logger = logging.getLogger("stepup")
 
@@ -196,6 +197,16 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             retry_url=retry_url,
         )
         return self.login_failure()
+
+
+@method_decorator(login_not_required, name="dispatch")
+class LogoutView(OIDCLogoutView):
+    """Signs out, by POST. `OIDC_OP_LOGOUT_URL_METHOD` names a function that gives the OP's own sign-out URL."""
+
+    @property
+    def redirect_url(self) -> str:
+        """`LOGOUT_REDIRECT_URL`, which Django has as None where it is not set, and the base class cannot take."""
+        return resolve_url(conf.current().logout_redirect_url)
 
 
 def _pk(user: Any) -> str | None:
