@@ -6,7 +6,6 @@ nothing to the session: that is for the callback view, once the user is known an
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,8 +25,6 @@ from stepup.models import Identity
 
 __all__ = ["StepUpBackend", "VerifiedLogin"]
 
-logger = logging.getLogger("stepup")
-
 
 @dataclass(frozen=True, slots=True, repr=False)
 class VerifiedLogin:
@@ -42,8 +39,7 @@ class StepUpBackend(OIDCAuthenticationBackend):
     """Authenticates with an authorization code (OpenID Connect Core 1.0, 3.1.3).
 
     Hooks for sub-classes, as in the base class: `verify_claims`, `filter_users_by_claims`, `create_user`,
-    `update_user`, `get_username`, `describe_user_by_claims`, `get_userinfo`, `store_tokens`. To these comes
-    :meth:`may_link`.
+    `update_user`, `get_username`, `get_userinfo`, `store_tokens`. To these comes :meth:`may_link`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -165,7 +161,7 @@ class StepUpBackend(OIDCAuthenticationBackend):
             raise ClaimError("sub", "mismatch in userinfo")
         return userinfo
 
-    def get_or_create_user(self, access_token: str, id_token: str, payload: dict[str, Any]) -> Any:
+    def get_or_create_user(self, access_token: str, id_token: str, payload: dict[str, Any] | None) -> Any:
         """The account of the person that the ID token is about.
 
         It is found by issuer and subject. Where these are not known yet, an account that `filter_users_by_claims` finds
@@ -175,6 +171,9 @@ class StepUpBackend(OIDCAuthenticationBackend):
             AccountRefused: there is no account, or none that may be linked.
             WrongUser: somebody is signed in, and the account is not theirs.
         """
+        if payload is None:
+            # The base library's REST framework class has nothing but an access token, which may be another client's.
+            raise SuspiciousOperation("An access token alone identifies nobody.")
         userinfo = self._asked(self.get_userinfo, access_token, id_token, payload)
         if not self.verify_claims(userinfo):
             raise AccountRefused("claims")
@@ -222,7 +221,6 @@ class StepUpBackend(OIDCAuthenticationBackend):
         elif self._signed_in() is not None:
             raise WrongUser
         elif not conf.current().create_users:
-            logger.debug("No user with %s, and OIDC_CREATE_USER is off", self.describe_user_by_claims(userinfo))
             return None
         else:
             user = self.create_user(userinfo)

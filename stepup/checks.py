@@ -7,6 +7,7 @@ has those from E020 and W040 on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,15 @@ from django.utils.module_loading import import_string
 
 from stepup import conf
 from stepup.conf import Settings
+
+#: Settings of mozilla-django-oidc's that are not read here, with the value that changes nothing.
+IGNORED = (
+    ("OIDC_USE_NONCE", True),
+    ("OIDC_USE_PKCE", True),
+    ("OIDC_PKCE_CODE_CHALLENGE_METHOD", "S256"),
+    ("OIDC_MAX_STATES", 50),
+    ("LOGIN_REDIRECT_URL_FAILURE", "/"),
+)
 
 MIDDLEWARE = "stepup.middleware.StepUpMiddleware"
 
@@ -160,10 +170,10 @@ def _transport(loaded: Settings) -> Iterator[CheckMessage]:
     if django_settings.DEBUG:
         return
     for what, url in (("STEPUP['ISSUER']", loaded.issuer), *loaded.endpoints.items()):
-        if url and urlsplit(url).scheme != "https":
+        if url and urlsplit(url).scheme != "https" and not _is_loopback(urlsplit(url).hostname):
             yield Error(
                 f"{what} is not https: whoever is on the way can sign in as anybody.",
-                hint="Only with DEBUG may it be plain http.",
+                hint="Only with DEBUG, or on this very machine, may it be plain http.",
                 id="stepup.E031",
             )
     if loaded.verify_tls is False:
@@ -212,7 +222,15 @@ def _base_library(loaded: Settings) -> Iterator[CheckMessage]:
         yield Warning(
             "mozilla_django_oidc.middleware.SessionRefresh interrupts fetches, and asks with parameters of "
             "its own. It works, but a step-up may ask again after it.",
+            hint="It reads OIDC_OP_AUTHORIZATION_ENDPOINT from the settings, so keep that while you keep it.",
             id="stepup.W044",
+        )
+    ignored = [name for name, value in IGNORED if getattr(django_settings, name, value) != value]
+    if ignored:
+        yield Warning(
+            f"{', '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} ignored: nonce and PKCE with S256 are always "
+            "used, pending sign-ins are bounded by STEPUP['MAX_PENDING'], and what went wrong is told on a page.",
+            id="stepup.W045",
         )
 
 
@@ -234,6 +252,14 @@ def _patterns(
             yield name, pattern.callback, ":".join((*namespaces, name)) if name else None
 
 
+def _is_loopback(host: str | None) -> bool:
+    """Whether what is sent there never leaves the machine (RFC 8252, 8.3)."""
+    try:
+        return host == "localhost" or ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
 def _is_subclass(path: str, base: type) -> bool:
     try:
         loaded = import_string(path)
@@ -243,4 +269,5 @@ def _is_subclass(path: str, base: type) -> bool:
 
 
 def _path_of(callback: Callable[..., Any]) -> str:
-    return f"{callback.__module__}.{getattr(callback, '__qualname__', type(callback).__qualname__)}"
+    view = getattr(callback, "view_class", callback)
+    return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"

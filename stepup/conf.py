@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -23,6 +23,8 @@ from stepup.dialects import DIALECTS, Dialect
 __all__ = ["Problem", "Settings", "current", "problems"]
 
 DEFAULT_REQUIREMENT = "mfa"
+
+_WHOLE = "a whole number from 1 to 1000"
 
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ class Settings:
     dialect: Dialect
     issuer: str
     client_id: str
-    client_secret: str
+    client_secret: str = field(repr=False)
     client_ids: tuple[str, ...]
     enforced: bool
     requirements: Mapping[str, Requirement]
@@ -59,7 +61,7 @@ class Settings:
     leeway: int
     audience: str | None
     algorithms: tuple[str, ...]
-    sign_key: Any
+    sign_key: Any = field(repr=False)
     match_kid: bool
     endpoints: Mapping[str, str]
     scopes: str
@@ -162,6 +164,14 @@ class _Reader:
             return default
         return value  # type: ignore[no-any-return] # `valid` has seen to it
 
+    def oidc(self, name: str, default: Any = None, valid: Callable[[Any], bool] | None = None, what: str = "") -> Any:
+        """A setting of mozilla-django-oidc's."""
+        value = getattr(django_settings, name, default)
+        if valid is not None and value != default and not valid(value):
+            self.add("E013", f"{name} must be {what}.")
+            return default
+        return value
+
     def finish(self) -> None:
         for key in self.raw:
             if key not in self.known:
@@ -172,16 +182,14 @@ class _Reader:
 def _load() -> tuple[Settings, tuple[Problem, ...]]:
     read = _Reader()
 
-    def oidc(name: str, default: Any = None) -> Any:
-        return getattr(django_settings, name, default)
-
+    oidc = read.oidc
     provider = read.take("PROVIDER", "generic", lambda v: isinstance(v, str), "the name of a provider dialect")
     if provider not in DIALECTS:
         read.add("E004", f"STEPUP['PROVIDER'] is {provider!r}, which is unknown.", f"Known: {', '.join(DIALECTS)}.")
         provider = "generic"
     dialect = DIALECTS[provider]
 
-    client_id = oidc("OIDC_RP_CLIENT_ID", "")
+    client_id = oidc("OIDC_RP_CLIENT_ID", "", _string, "a string")
     client_ids = tuple(
         read.take("CLIENT_IDS", [client_id] if client_id else [], _some_strings, "a list of client ids, and not empty")
     )
@@ -191,7 +199,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         dialect=dialect,
         issuer=read.take("ISSUER", "", _string, "the issuer's URL"),
         client_id=client_id,
-        client_secret=oidc("OIDC_RP_CLIENT_SECRET", ""),
+        client_secret=oidc("OIDC_RP_CLIENT_SECRET", "", _string, "a string"),
         client_ids=client_ids,
         enforced=with_mfa is None or client_id in with_mfa,
         requirements=MappingProxyType(requirements),
@@ -208,24 +216,26 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         ),
         sign_key=oidc("OIDC_RP_IDP_SIGN_KEY"),
         match_kid=oidc("OIDC_VERIFY_KID", True),
-        endpoints=MappingProxyType({ours: oidc(name) for name, ours in _ENDPOINTS.items() if oidc(name)}),
-        scopes=oidc("OIDC_RP_SCOPES", "openid email"),
-        extra_params=MappingProxyType(dict(oidc("OIDC_AUTH_REQUEST_EXTRA_PARAMS", {}))),
+        endpoints=MappingProxyType(
+            {ours: url for name, ours in _ENDPOINTS.items() if (url := oidc(name, None, _string, "a URL"))}
+        ),
+        scopes=oidc("OIDC_RP_SCOPES", "openid email", _string, "scopes, separated by spaces"),
+        extra_params=MappingProxyType(dict(oidc("OIDC_AUTH_REQUEST_EXTRA_PARAMS", {}, _is_mapping, "a dictionary"))),
         callback_url_name=oidc("OIDC_AUTHENTICATION_CALLBACK_URL", "oidc_authentication_callback"),
         redirect_field_name=oidc("OIDC_REDIRECT_FIELD_NAME", "next"),
-        redirect_hosts=tuple(oidc("OIDC_REDIRECT_ALLOWED_HOSTS", ())),
+        redirect_hosts=tuple(oidc("OIDC_REDIRECT_ALLOWED_HOSTS", (), _strings, "a list of host names")),
         redirect_require_https=oidc("OIDC_REDIRECT_REQUIRE_HTTPS"),
         # Never less than what cannot be guessed (RFC 6749, 10.10) or what RFC 7636, 4.1 allows.
-        state_size=max(oidc("OIDC_STATE_SIZE", 32), 22),
-        nonce_size=max(oidc("OIDC_NONCE_SIZE", 32), 22),
-        code_verifier_size=min(max(oidc("OIDC_PKCE_CODE_VERIFIER_SIZE", 64), 43), 128),
+        state_size=max(oidc("OIDC_STATE_SIZE", 32, _whole(1, 1000), _WHOLE), 22),
+        nonce_size=max(oidc("OIDC_NONCE_SIZE", 32, _whole(1, 1000), _WHOLE), 22),
+        code_verifier_size=min(max(oidc("OIDC_PKCE_CODE_VERIFIER_SIZE", 64, _whole(1, 1000), _WHOLE), 43), 128),
         max_pending=read.take("MAX_PENDING", 20, _whole(1, 100), "a whole number from 1 to 100"),
         pending_max_age=read.take("PENDING_MAX_AGE", 900, _whole(60, 86400), "seconds, from 60 to 86400"),
-        renew_after=oidc("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", 60 * 15),
+        renew_after=oidc("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", 60 * 15, _is_number, "a number of seconds"),
         basic_auth=bool(oidc("OIDC_TOKEN_USE_BASIC_AUTH", False)),
         verify_tls=oidc("OIDC_VERIFY_SSL", True),
         timeout=_seconds(oidc("OIDC_TIMEOUT")),
-        proxies=oidc("OIDC_PROXY"),
+        proxies=oidc("OIDC_PROXY", None, _is_mapping, "a dictionary of proxies by scheme"),
         create_users=bool(oidc("OIDC_CREATE_USER", True)),
         trust_unverified_email=read.take(
             "UNSAFE_TRUST_UNVERIFIED_EMAIL", False, lambda v: isinstance(v, bool), "True or False"
@@ -243,17 +253,27 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
 
 def _requirements(read: _Reader, dialect: Dialect) -> dict[str, Requirement]:
     requirements = dict(dialect.requirements)
-    named: Mapping[Any, Any] = read.take(
-        "REQUIREMENTS", {}, lambda v: isinstance(v, Mapping), "a dictionary of requirements by name"
-    )
+    named: Mapping[Any, Any] = read.take("REQUIREMENTS", {}, _is_mapping, "a dictionary of requirements by name")
     for name, raw in named.items():
         try:
             if not _string(name):
                 raise ValueError("the name must be a string")
-            plain = raw.to_mapping() if isinstance(raw, Requirement) else raw
-            requirements[name] = Requirement.from_mapping(plain, name=name)
+            if isinstance(raw, Requirement):
+                requirements[name] = replace(raw, name=name)
+            elif (known := dialect.requirements.get(name)) and _is_mapping(raw):
+                # What is not said stays as it is: "mfa, but an hour old at the most" must go on asking for proof of mfa.
+                requirements[name] = Requirement.from_mapping({**known.to_mapping(), **raw}, name=name)
+            else:
+                requirements[name] = Requirement.from_mapping(raw, name=name)
         except (TypeError, ValueError) as error:
             read.add("E005", f"STEPUP['REQUIREMENTS'][{name!r}] is no requirement: {error}.")
+    mfa = requirements.get(DEFAULT_REQUIREMENT)
+    if mfa is not None and not (mfa.amr or mfa.acr or mfa.claims):
+        read.add(
+            "E014",
+            f"The requirement {DEFAULT_REQUIREMENT!r} asks for no proof but a recent sign-in, which a password gives.",
+            "Say what proves multi-factor authentication, with amr, acr or claims.",
+        )
     return requirements
 
 
@@ -296,6 +316,14 @@ def _check_values(read: _Reader, loaded: Settings) -> None:
         read.add("E011", f"ID tokens cannot be signed with {', '.join(unknown)}.")
     if getattr(django_settings, "OIDC_ALLOW_UNSECURED_JWT", False):
         read.add("E012", "OIDC_ALLOW_UNSECURED_JWT is set, but an ID token without a signature proves nothing.")
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _string(value: object) -> bool:

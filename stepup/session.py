@@ -21,7 +21,7 @@ from django.http import HttpRequest
 from stepup import conf
 from stepup.assurance import Evidence, Requirement
 
-__all__ = ["Pending", "claims", "evidence"]
+__all__ = ["Pending", "aevidence", "claims", "evidence"]
 
 EVIDENCE = "stepup"
 PENDING = "stepup_pending"
@@ -73,6 +73,11 @@ class Pending:
 def evidence(request: HttpRequest) -> Evidence | None:
     """What has been proved in this session about the user who is signed in; ``None`` for nothing."""
     return read_evidence(request.session, request.user)
+
+
+async def aevidence(request: HttpRequest) -> Evidence | None:
+    """As :func:`evidence`, from asynchronous code."""
+    return await aread_evidence(request.session, await request.auser())
 
 
 def claims(request: HttpRequest) -> Mapping[str, Any]:
