@@ -242,7 +242,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         ),
         documentation_url=read.take("DOCUMENTATION_URL", "", _string, "a URL"),
         login_redirect_url=django_settings.LOGIN_REDIRECT_URL,
-        logout_redirect_url=django_settings.LOGOUT_REDIRECT_URL or "/",
+        logout_redirect_url=str(django_settings.LOGOUT_REDIRECT_URL or "/"),
         authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView"),
         callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView"),
     )
@@ -261,7 +261,7 @@ def _requirements(read: _Reader, dialect: Dialect) -> dict[str, Requirement]:
             if isinstance(raw, Requirement):
                 requirements[name] = replace(raw, name=name)
             elif (known := dialect.requirements.get(name)) and _is_mapping(raw):
-                # What is not said stays as it is: "mfa, but an hour old at the most" must go on asking for proof of mfa.
+                # What is not said stays as it is: "mfa, but an hour old at the most" must go on asking for proof.
                 requirements[name] = Requirement.from_mapping({**known.to_mapping(), **raw}, name=name)
             else:
                 requirements[name] = Requirement.from_mapping(raw, name=name)

@@ -168,12 +168,12 @@ def take_pending(request: HttpRequest, state: str, settings: conf.Settings, *, n
     entry = kept.pop(state, None)
     if entry is not None:
         session[PENDING] = kept
-        session.save()
+        _save(session)
         return _pending(state, entry, settings)
     states = session.get(BASE_PENDING)
     if isinstance(states, dict) and (base := states.pop(state, None)) is not None:
         session[BASE_PENDING] = states
-        session.save()
+        _save(session)
         return _base_pending(session, state, base, settings, now=now)
     return None
 
@@ -207,6 +207,15 @@ def is_settled(request: HttpRequest, requirement: Requirement, path: str, *, now
 def settle(request: HttpRequest, requirement: Requirement, path: str, *, now: float) -> None:
     """Note that a step-up was found satisfied, see :func:`is_settled`."""
     request.session[SETTLED] = [_fingerprint(requirement), path, int(now)]
+
+
+def _save(session: SessionBase) -> None:
+    key = session.session_key
+    session.save()
+    if session.session_key == key:
+        # All of it is stored. Stored again with the response, it would undo what parallel requests do meanwhile. Only
+        # sessions in cookies, whose key is what they hold, are not stored before the response is.
+        session.modified = False
 
 
 def _bound(stored: object, user: User) -> dict[str, Any] | None:

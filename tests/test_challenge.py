@@ -113,6 +113,7 @@ def test_an_essential_requirement_without_acr_asks_for_its_other_claims_alone(
 ) -> None:
     settings.STEPUP = {
         **settings.STEPUP,
+        "PROVIDER": "generic",
         "REQUIREMENTS": {"mfa": {"claims": {"acrs": ["c1"]}, "essential": True}, "sudo": {"max_age": 300}},
     }
 
