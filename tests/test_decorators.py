@@ -1,0 +1,58 @@
+"""`stepup.decorators`: bare and called, and mistakes that show when the view is defined."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.generic import View
+
+from stepup import Requirement
+from stepup.decorators import mfa_required, stepup_required
+from stepup.gate import Aged
+
+
+def view(request: HttpRequest) -> HttpResponse:
+    """A view."""
+    return HttpResponse()
+
+
+@pytest.mark.parametrize(
+    ("decorated", "needs"),
+    [
+        (mfa_required(view), "mfa"),
+        (mfa_required()(view), "mfa"),
+        (mfa_required(max_age=60)(view), Aged("mfa", 60)),
+        (stepup_required(view), "mfa"),
+        (stepup_required()(view), "mfa"),
+        (stepup_required("sudo")(view), "sudo"),
+        (stepup_required("sudo", max_age=60)(view), Aged("sudo", 60)),
+        (stepup_required(Requirement(max_age=5))(view), Requirement(max_age=5)),
+        (stepup_required(view)(view), view),
+    ],
+)
+def test_a_view_keeps_its_name_and_says_what_it_requires(decorated: Any, needs: Any) -> None:
+    assert (decorated.__name__, decorated.__doc__) == ("view", "A view.")
+    assert decorated.stepup_requirement == needs
+    assert decorated.login_required is False
+
+
+def test_what_other_decorators_have_noted_is_kept() -> None:
+    decorated: Any = mfa_required(csrf_exempt(view))
+    assert decorated.csrf_exempt is True
+
+
+@pytest.mark.parametrize("decorate", [mfa_required, stepup_required("sudo"), mfa_required(max_age=5)])
+def test_a_class_is_no_place_for_a_decorator(decorate: Any) -> None:
+    with pytest.raises(TypeError, match=r"Page is a class: use stepup\.mixins"):
+
+        @decorate
+        class Page(View):
+            pass
+
+
+def test_a_bad_max_age_shows_when_the_view_is_defined() -> None:
+    with pytest.raises(ValueError, match="max_age"):
+        mfa_required(max_age=-5)
