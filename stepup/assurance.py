@@ -66,7 +66,7 @@ class Requirement:
         for key in ("amr", "acr", "acr_values"):
             object.__setattr__(self, key, _strings(key, getattr(self, key)))
         for value in self.acr_values:
-            if len(value.split()) != 1:
+            if value.split() != [value]:
                 # The parameter is a list separated by spaces: such a value would be asked for as two others.
                 raise ValueError(f"acr_values: {value!r} contains white space")
         claims = {

@@ -118,9 +118,10 @@ def record(
             for claim in KEPT_CLAIMS
             if claim in claims and len(json.dumps(claims[claim])) <= KEPT_LENGTH
         },
-        "auth_time": together.auth_time,
         "proofs": {claim: dict(values) for claim, values in together.proofs.items()},
     }
+    if together.auth_time is not None:
+        request.session[EVIDENCE]["auth_time"] = together.auth_time
     return together
 
 
