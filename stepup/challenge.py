@@ -194,6 +194,8 @@ def safe_next(request: HttpRequest, url: str | None) -> str:
 
 def _is_navigation(request: HttpRequest) -> bool:
     """Whether the whole page goes where the answer sends it: a redirect to another site is of no use to a script."""
+    if "prefetch" in request.headers.get("Sec-Purpose", request.headers.get("Purpose", "")):
+        return False  # nobody has clicked, so nobody's telephone should ring
     if mode := request.headers.get("Sec-Fetch-Mode"):
         return mode == "navigate"
     if request.headers.get("X-Requested-With") == "XMLHttpRequest":

@@ -39,6 +39,7 @@ KINDS: Mapping[str, Mapping[str, str]] = {
     "page of an old browser": {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"},
     "fetch": {"Sec-Fetch-Mode": "cors", "Accept": "*/*", "Referer": "http://testserver/open/"},
     "xhr": {"X-Requested-With": "XMLHttpRequest", "Accept": "*/*", "Referer": "http://testserver/open/"},
+    "prefetch": {"Sec-Fetch-Mode": "navigate", "Sec-Purpose": "prefetch", "Referer": "http://testserver/open/"},
     "json": {"Accept": "application/json", "Referer": "http://testserver/open/"},
     "htmx": {"HX-Request": "true", "HX-Current-URL": "http://testserver/open/", "Sec-Fetch-Mode": "cors"},
 }
@@ -130,7 +131,7 @@ def test_a_page_is_redirected_straight_to_the_provider(op: RunningProvider, user
     assert query(response["Location"])["acr_values"] == MULTI_FACTOR
 
 
-@pytest.mark.parametrize("kind", ["fetch", "xhr", "json"])
+@pytest.mark.parametrize("kind", ["fetch", "xhr", "json", "prefetch"])
 def test_a_script_is_told_where_to_step_up(op: RunningProvider, user: User, kind: str) -> None:
     response = ask("/decorated/", user, op.issuer, "signed in without evidence", kind, "get")
 

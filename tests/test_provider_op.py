@@ -671,9 +671,8 @@ def test_asking_again_takes_the_first_question_back(payroll: Application, anna: 
 
 def test_a_code_is_good_once(payroll: Application, anna: Person) -> None:
     anna.authenticate(payroll.url(acr_values=MULTI_FACTOR), factor="totp")
-    code = phone_of(payroll, "anna", anna.phone).texts["code"]
     shown = page(anna.session.get(payroll.url(acr_values=MULTI_FACTOR)))
-    told = page(submit(anna.session, shown, "code", code=code))
+    told = page(submit(anna.session, shown, "code", code=anna._used_code))
     assert told.notices == ["This code was used already. Wait for the next one."]
 
 
@@ -1159,13 +1158,14 @@ def test_a_person_waits_for_the_next_code_where_the_last_was_used(
     class Waiting(Person):
         def _phone_page(self, page: Page) -> Page:
             phone = super()._phone_page(page)
-            if waited:
-                phone.texts["code"] = pyotp.TOTP(str(ANNA.totp_secret)).at(int(time.time()) + TIME_STEP)
+            next_code = pyotp.TOTP(str(ANNA.totp_secret)).at(int(time.time()) + TIME_STEP)
+            phone.texts["code"] = next_code if waited else somebody._used_code
             return phone
 
     monkeypatch.setattr("stepup.testing.driver.time", SimpleNamespace(sleep=waited.append))
     url = payroll.url(acr_values=MULTI_FACTOR)
-    Person("anna", "anna-password").authenticate(url, factor="totp")
+    somebody = Person("anna", "anna-password")
+    somebody.authenticate(url, factor="totp")
     back = Waiting("anna", "anna-password").authenticate(url, factor="totp")
     assert payroll.claims(back)["amr"] == ["mfa"]
     assert 0 < waited[0] <= TIME_STEP

@@ -66,7 +66,7 @@ def test_another_user_at_the_provider_changes_nothing_here(anna: Window, phone: 
 
     anna.page.get_by_role("link", name="Go to the start page").click()
     anna.expect_page("", "Hello Anna")
-    expect(anna.page.get_by_text("Asks for your second factor")).to_have_count(3)
+    expect(anna.page.get_by_text("Asks for a second factor")).to_have_count(3)
 
 
 def test_after_the_wrong_user_the_right_one_can_try_again(anna: Window, phone: Phone) -> None:
@@ -97,9 +97,7 @@ def test_after_the_wrong_user_the_other_one_can_take_over_by_signing_out(anna: W
     anna.sign_in("ben")
 
 
-def test_signing_out_ends_both_sessions_and_the_back_button_shows_nothing(
-    anna: Window, phone: Phone
-) -> None:
+def test_signing_out_ends_both_sessions_and_the_back_button_shows_nothing(anna: Window, phone: Phone) -> None:
     anna.open("salary/")
     step_up(anna, phone, "anna")
     anna.expect_page("salary/", SALARY)

@@ -49,9 +49,7 @@ def test_every_page_is_fit_to_be_seen(
         window.picture(f"{look}-{name}")
 
 
-def test_the_phone_page_is_fit_to_be_seen_in_the_dark(
-    browser: Browser, demo: Demo, window: Window
-) -> None:
+def test_the_phone_page_is_fit_to_be_seen_in_the_dark(browser: Browser, demo: Demo, window: Window) -> None:
     window.open("salary/")
     window.give_password("anna")
     window.ask_phone()
