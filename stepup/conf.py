@@ -47,6 +47,7 @@ class Settings:
             set.
         endpoints: the OP's endpoints that are set explicitly, under the names that its metadata has for them.
         protected_views: URL names and patterns that end in ``*``, each with its requirement.
+        development_provider: ``STEPUP_PROVIDER`` as it stands, for the provider to read; production has none.
         trust_unverified_email: whether an account is linked by an e-mail address that the OP does not say is verified.
     """
 
@@ -87,6 +88,7 @@ class Settings:
     logout_redirect_url: str
     authenticate_class: str
     callback_class: str
+    development_provider: Any = field(repr=False)
 
     @property
     def proof_claims(self) -> frozenset[str]:
@@ -165,7 +167,7 @@ class _Reader:
         return value  # type: ignore[no-any-return] # `valid` has seen to it
 
     def oidc(self, name: str, default: Any = None, valid: Callable[[Any], bool] | None = None, what: str = "") -> Any:
-        """A setting of mozilla-django-oidc's."""
+        """A setting beside `STEPUP`, most of them mozilla-django-oidc's."""
         value = getattr(django_settings, name, default)
         if valid is not None and value != default and not valid(value):
             self.add("E013", f"{name} must be {what}.")
@@ -245,6 +247,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         logout_redirect_url=str(django_settings.LOGOUT_REDIRECT_URL or "/"),
         authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView"),
         callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView"),
+        development_provider=oidc("STEPUP_PROVIDER", {}),
     )
     read.finish()
     _check_values(read, loaded)

@@ -1,0 +1,101 @@
+"""What must this person prove? The one decision of the provider, as a function of values.
+
+It does what the post-login Action of an Auth0 tenant does in the usual recipe for step-up: a second factor is asked for
+only where the application is one of a list and its request names the multi-factor policy, and no browser is ever
+remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum
+
+#: The authentication context class that stands for a second factor, in `acr_values` and in `acr`.
+MULTI_FACTOR = "http://schemas.openid.net/pape/policies/2007/06/multi-factor"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an authentication request asks for (OpenID Connect Core 1.0, section 3.1.2.1). `max_age` is in seconds."""
+
+    client_id: str
+    acr_values: tuple[str, ...] = ()
+    prompt: frozenset[str] = frozenset()
+    max_age: int | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether the answer must be given without showing a page."""
+        return "none" in self.prompt
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the provider knows of the person at the browser.
+
+    `auth_time` is when they gave their password (epoch seconds), None where nobody is signed in. The others say what
+    happened while this very request was being answered: password given, account chosen, second factor proved.
+    """
+
+    auth_time: float | None = None
+    signed_in_here: bool = False
+    chosen_here: bool = False
+    factor_here: bool = False
+
+
+@dataclass(frozen=True)
+class Proved:
+    """The claims of the ID token that say how the person authenticated. Empty and None: left out."""
+
+    amr: tuple[str, ...] = ()
+    acr: str | None = None
+    auth_time: int | None = None
+
+
+class Step(Enum):
+    """What comes next."""
+
+    SIGN_IN = "sign in"
+    CHOOSE_ACCOUNT = "choose an account"
+    SECOND_FACTOR = "prove a second factor"
+    DONE = "done"
+    LOGIN_REQUIRED = "refuse: login_required"
+    INTERACTION_REQUIRED = "refuse: interaction_required"
+
+
+def next_step(asked: Asked, known: Known, *, now: float, clients_with_mfa: Collection[str] | None) -> Step:
+    """The next thing to ask this person for, or how to end. `now` is in epoch seconds."""
+    if _must_sign_in(asked, known, now):
+        return Step.LOGIN_REQUIRED if asked.silent else Step.SIGN_IN
+    if "select_account" in asked.prompt and not (known.chosen_here or known.signed_in_here):
+        return Step.CHOOSE_ACCOUNT
+    if _wants_second_factor(asked, clients_with_mfa) and not known.factor_here:
+        return Step.INTERACTION_REQUIRED if asked.silent else Step.SECOND_FACTOR
+    return Step.DONE
+
+
+def proved(asked: Asked, known: Known) -> Proved:
+    """What the ID token may say of this authentication."""
+    # As at Auth0: without a request for freshness there is no auth_time, and without a second factor, in this
+    # very request, neither amr nor acr.
+    auth_time = known.auth_time if asked.max_age is not None or "login" in asked.prompt else None
+    return Proved(
+        amr=("mfa",) if known.factor_here else (),
+        acr=MULTI_FACTOR if known.factor_here else None,
+        auth_time=None if auth_time is None else int(auth_time),
+    )
+
+
+def _must_sign_in(asked: Asked, known: Known, now: float) -> bool:
+    if known.auth_time is None:
+        return True
+    if known.signed_in_here:
+        return False
+    if "login" in asked.prompt or asked.max_age == 0:
+        return True
+    return asked.max_age is not None and now - known.auth_time > asked.max_age
+
+
+def _wants_second_factor(asked: Asked, clients_with_mfa: Collection[str] | None) -> bool:
+    return MULTI_FACTOR in asked.acr_values and (clients_with_mfa is None or asked.client_id in clients_with_mfa)

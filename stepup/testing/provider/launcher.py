@@ -1,0 +1,143 @@
+"""Starts the provider in a process of its own, and speaks with it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import secrets
+import subprocess
+import sys
+import threading
+from types import TracebackType
+from typing import IO, Any, NamedTuple, cast, final
+from urllib.parse import urlsplit
+
+from stepup.testing.provider.configuration import Configuration
+
+#: Seconds a provider is given to end by itself.
+PATIENCE = 5.0
+
+
+class ProviderError(RuntimeError):
+    """The provider did not start, or has stopped."""
+
+
+class RequestRecord(NamedTuple):
+    """One request the provider received. Of a form it has the names of the fields only.
+
+    Requests with the same `connection` came over one TCP connection.
+    """
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    form: list[str]
+    connection: int
+
+
+@final
+class RunningProvider:
+    """A provider that answers. Use it in a `with` statement, or call `stop`."""
+
+    def __init__(self, process: subprocess.Popen[str], issuer: str, control_secret: str) -> None:
+        self._process = process
+        self._control_secret = control_secret
+        self.issuer = issuer
+        self.port = urlsplit(issuer).port or 80
+
+    def __enter__(self) -> RunningProvider:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def requests(self) -> list[RequestRecord]:
+        """All requests since the start or the last `reset`, in order of arrival. Raises `ProviderError`."""
+        answer = json.loads(self._control("GET", "/control/requests"))
+        return [RequestRecord(**each) for each in answer["requests"]]
+
+    def reset(self) -> None:
+        """Forget sessions, codes, tokens and recorded requests; the keys stay. Raises `ProviderError`."""
+        self._control("POST", "/control/reset")
+
+    def wait(self) -> int:
+        """Wait until the process ends by itself. Returns its exit status."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """End the process. Calling it again does nothing."""
+        _end(self._process)
+
+    def _control(self, method: str, path: str) -> bytes:
+        # Not through a session of `requests`: tests replace those, and they may know of a proxy.
+        host = urlsplit(self.issuer).hostname or ""
+        connection = http.client.HTTPConnection(host, self.port, timeout=10)
+        try:
+            connection.request(method, path, headers={"X-Stepup-Control": self._control_secret})
+            return connection.getresponse().read()
+        except OSError as error:
+            raise ProviderError(f"the provider at {self.issuer} does not answer") from error
+        finally:
+            connection.close()
+
+
+def launch(configuration: Configuration, *, timeout: float = 30) -> RunningProvider:
+    """Start a provider, and return as soon as it answers.
+
+    `timeout` is in seconds. Raises `ProviderError` where it did not start; the message says why.
+    """
+    control_secret = secrets.token_urlsafe(32)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stepup.testing.provider"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    # The configuration has passwords in it: the arguments of a process are everybody's to read, a pipe is not.
+    given = {"configuration": configuration.to_dict(), "control_secret": control_secret}
+    too_late = threading.Timer(timeout, process.kill)
+    too_late.start()
+    try:
+        message = _exchange(process, json.dumps(given))
+    finally:
+        too_late.cancel()
+    if "issuer" not in message:
+        _end(process)
+        raise ProviderError(message.get("error", "the provider did not start"))
+    return RunningProvider(process, message["issuer"], control_secret)
+
+
+def _exchange(process: subprocess.Popen[str], line: str) -> dict[str, Any]:
+    try:
+        _stdin(process).write(line + "\n")
+        _stdin(process).flush()
+        answer: dict[str, Any] = json.loads(_stdout(process).readline() or "{}")
+    except (BrokenPipeError, ValueError):
+        return {}
+    return answer
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Close its input, upon which it ends; where it does not, kill it."""
+    with contextlib.suppress(OSError):
+        _stdin(process).close()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    _stdout(process).close()
+
+
+def _stdin(process: subprocess.Popen[str]) -> IO[str]:
+    return cast("IO[str]", process.stdin)
+
+
+def _stdout(process: subprocess.Popen[str]) -> IO[str]:
+    return cast("IO[str]", process.stdout)

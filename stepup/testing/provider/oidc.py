@@ -1,0 +1,455 @@
+"""The protocol: Authlib's authorization server, told about our clients, people and decisions."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from authlib.common.urls import add_params_to_uri
+from authlib.integrations.django_oauth2 import AuthorizationServer as DjangoAuthorizationServer
+from authlib.integrations.django_oauth2 import ResourceProtector
+from authlib.integrations.django_oauth2.requests import DjangoOAuth2Request
+from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.rfc6749 import (
+    ClientMixin,
+    InvalidClientError,
+    InvalidRequestError,
+    OAuth2Payload,
+    OAuth2Request,
+    list_to_scope,
+    scope_to_list,
+)
+from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant as BaseAuthorizationCodeGrant
+from authlib.oauth2.rfc6750 import BearerTokenValidator
+from authlib.oauth2.rfc7636 import CodeChallenge
+from authlib.oauth2.rfc9207 import IssuerParameter
+from authlib.oidc.core import OpenIDCode, UserInfo
+from authlib.oidc.core.errors import (
+    RegistrationNotSupportedError,
+    RequestNotSupportedError,
+    RequestURINotSupportedError,
+)
+from authlib.oidc.rpinitiated import EndSessionEndpoint, EndSessionRequest
+from django.http import HttpRequest, HttpResponse
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import Key, KeySet
+
+from stepup.testing.provider.action import MULTI_FACTOR, Asked, Known, Step, next_step
+from stepup.testing.provider.configuration import SIGNING_ALGORITHMS, Client, Configuration, User
+from stepup.testing.provider.keys import Keys
+from stepup.testing.provider.personality import Personality
+from stepup.testing.provider.state import AccessToken, Authentication, Clock, Code, State
+from stepup.testing.provider.uris import RegisteredUris
+
+SCOPES = ("openid", "profile", "email")
+
+#: Seconds an access token is good for, and an ID token.
+LIFETIME = 3600
+
+SESSION_COOKIE = "stepup_op_session"
+
+
+class RegisteredClient(ClientMixin):
+    """One client, as Authlib asks about it."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.client_id = client.client_id
+        self.id_token_signed_response_alg = client.id_token_signed_response_alg
+        self.redirect_uris = RegisteredUris(client.redirect_uris)
+        self.client_metadata = {"post_logout_redirect_uris": RegisteredUris(client.post_logout_redirect_uris)}
+
+    def get_client_id(self) -> str:
+        return self.client_id
+
+    def get_allowed_scope(self, scope: str | None) -> str | None:
+        # Unknown scopes are ignored (OpenID Connect Core 1.0, section 3.1.2.1); None refuses the request.
+        asked = scope_to_list(scope) or []
+        return list_to_scope([each for each in asked if each in SCOPES]) if "openid" in asked else None
+
+    def check_redirect_uri(self, redirect_uri: str) -> bool:
+        return redirect_uri in self.redirect_uris
+
+    def check_client_secret(self, client_secret: str) -> bool:
+        return secrets.compare_digest(self.client.client_secret.encode(), client_secret.encode())
+
+    def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
+        return True
+
+    def check_response_type(self, response_type: str) -> bool:
+        return response_type == "code"
+
+    def check_grant_type(self, grant_type: str) -> bool:
+        return grant_type == "authorization_code"
+
+
+class Parameters(OAuth2Payload):
+    """The parameters of an authentication request, each with all its values."""
+
+    def __init__(self, datalist: Mapping[str, list[str]]) -> None:
+        self._datalist = dict(datalist)
+
+    @property
+    def data(self) -> dict[str, str]:
+        return {name: values[-1] for name, values in self._datalist.items()}
+
+    @property
+    def datalist(self) -> dict[str, list[str]]:
+        return self._datalist
+
+
+class AuthenticationRequest(OAuth2Request):
+    """An authentication request, which outlives the HTTP request it came with."""
+
+    def __init__(self, issuer: str, datalist: Mapping[str, list[str]]) -> None:
+        super().__init__("GET", f"{issuer}authorize")
+        self.payload = Parameters(datalist)
+
+
+class ProviderRequest(DjangoOAuth2Request):
+    """A request to one of the other endpoints, with the cookie that names the session."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__(request)
+        self.session_key = request.COOKIES.get(SESSION_COOKIE, "")
+
+
+class AuthorizationServer(DjangoAuthorizationServer):
+    """Authlib's server on Django's requests and responses, without a database."""
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__(client_model=None, token_model=None)
+        self.provider = provider
+        self.load_config({"token_expires_in": {"authorization_code": LIFETIME}})
+        self.register_grant(AuthorizationCodeGrant, [RequiredCodeChallenge(), Understanding(), IdTokens(provider)])
+        self.register_endpoint(EndSession)
+        self.register_extension(IssuerInResponse())
+
+    def query_client(self, client_id: str) -> RegisteredClient | None:
+        return self.provider.clients.get(client_id)
+
+    def authenticate_client(
+        self, request: OAuth2Request, methods: list[str], endpoint: str = "token"
+    ) -> RegisteredClient:
+        try:
+            client: RegisteredClient = super().authenticate_client(request, methods, endpoint)
+        except UnicodeDecodeError:
+            # Authlib decodes the Authorization header without minding what is in it.
+            raise InvalidClientError("The Authorization header is not UTF-8.", status_code=401) from None
+        return client
+
+    def save_token(self, token: dict[str, Any], request: OAuth2Request) -> None:
+        code: Code = request.authorization_code
+        self.provider.state.access_tokens.put(
+            token["access_token"],
+            AccessToken(user=request.user, scope=token["scope"], code=code.code),
+        )
+        self.provider.state.spent_codes.put(code.code, token["access_token"])
+
+    def create_oauth2_request(self, request: HttpRequest | OAuth2Request) -> OAuth2Request:
+        return request if isinstance(request, OAuth2Request) else ProviderRequest(request)
+
+    def refuse(self, request: AuthenticationRequest, error: OAuth2Error) -> HttpResponse:
+        """Answer an authentication request with an error, at the redirect URI that the error names."""
+        error.state = request.payload.state
+        response: HttpResponse = self.handle_error_response(request, error)
+        self.execute_hook("after_create_authorization_response", response)
+        return response
+
+
+class AuthorizationCodeGrant(BaseAuthorizationCodeGrant):
+    """The authorization code flow (RFC 6749, section 4.1), with codes kept in memory."""
+
+    @staticmethod
+    def validate_authorization_redirect_uri(request: OAuth2Request, client: RegisteredClient) -> str:
+        redirect_uri: str | None = request.payload.redirect_uri
+        if redirect_uri is None or not client.check_redirect_uri(redirect_uri):
+            raise InvalidRequestError("The redirect URI is not registered for this application.")
+        return redirect_uri
+
+    def save_authorization_code(self, code: str, request: OAuth2Request) -> None:
+        parameters = request.payload.data
+        self.server.provider.state.codes.put(
+            code,
+            Code(
+                code=code,
+                client_id=request.client.client_id,
+                redirect_uri=request.payload.redirect_uri,
+                scope=request.scope,
+                nonce=parameters.get("nonce"),
+                code_challenge=parameters.get("code_challenge"),
+                code_challenge_method=parameters.get("code_challenge_method"),
+                authentication=request.user,
+            ),
+        )
+
+    def query_authorization_code(self, code: str, client: RegisteredClient) -> Code | None:
+        state: State = self.server.provider.state
+        found = state.codes.get(code)
+        if found is not None and found.client_id == client.client_id:
+            # Taken, not read: of two requests with one code, one gets it, whatever becomes of it.
+            return state.codes.take(code)
+        # A code that comes again may have been stolen: what it gave is worth nothing any more
+        # (RFC 6749, section 4.1.2).
+        access_token = state.spent_codes.get(code)
+        if access_token is not None:
+            state.access_tokens.take(access_token)
+        return None
+
+    def delete_authorization_code(self, authorization_code: Code) -> None:
+        """It was taken when it was found."""
+
+    def authenticate_user(self, authorization_code: Code) -> User:
+        return authorization_code.authentication.user
+
+
+class RequiredCodeChallenge(CodeChallenge):
+    """PKCE (RFC 7636) with S256 only, required of each client that does not say otherwise."""
+
+    SUPPORTED_CODE_CHALLENGE_METHOD = ["S256"]  # noqa: RUF012 - overrides Authlib's attribute
+
+    def validate_code_challenge(self, grant: AuthorizationCodeGrant, redirect_uri: str) -> None:
+        parameters = grant.request.payload.data
+        if "code_challenge" not in parameters and grant.request.client.client.require_pkce:
+            raise InvalidRequestError("Missing 'code_challenge'")
+        # Left out, the method would be "plain" (RFC 7636, section 4.3).
+        if "code_challenge" in parameters and "code_challenge_method" not in parameters:
+            raise InvalidRequestError("Unsupported 'code_challenge_method'")
+        super().validate_code_challenge(grant, redirect_uri)
+
+
+class Understanding:
+    """Refuses requests that ask for what is not there (OpenID Connect Core 1.0, section 3.1.2.6)."""
+
+    def __call__(self, grant: AuthorizationCodeGrant) -> None:
+        grant.register_hook("after_validate_authorization_request_payload", self.validate)
+
+    @staticmethod
+    def validate(grant: AuthorizationCodeGrant, redirect_uri: str) -> None:
+        payload = grant.request.payload
+        if any(len(values) > 1 for values in payload.datalist.values()):
+            raise InvalidRequestError("A parameter is there twice.")
+        if "request" in payload.data:
+            raise RequestNotSupportedError
+        if "request_uri" in payload.data:
+            raise RequestURINotSupportedError
+        if "registration" in payload.data:
+            raise RegistrationNotSupportedError
+        if payload.data.get("response_mode", "query") != "query":
+            raise InvalidRequestError("Unsupported 'response_mode'")
+        max_age = payload.data.get("max_age", "0")
+        if not (max_age.isascii() and max_age.isdigit() and len(max_age) <= 10):
+            raise InvalidRequestError("'max_age' is not a number of seconds")
+
+
+class IssuerInResponse(IssuerParameter):
+    """`iss` in each authorization response, errors too (RFC 9207, section 2)."""
+
+    def add_issuer_parameter(self, server: AuthorizationServer, response: HttpResponse) -> None:
+        response["Location"] = add_params_to_uri(response["Location"], {"iss": server.provider.issuer})
+
+
+class IdTokens(OpenIDCode):
+    """The ID token (OpenID Connect Core 1.0, section 2)."""
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__(require_nonce=False)
+        self.provider = provider
+
+    def exists_nonce(self, nonce: str, request: OAuth2Request) -> bool:
+        # A nonce is the client's to judge: the provider only repeats it (OpenID Connect Core 1.0, section 2).
+        return False
+
+    def resolve_client_private_key(self, client: RegisteredClient) -> Key:
+        return self.provider.keys.signing(client.client)
+
+    def get_encode_header(self, client: RegisteredClient) -> dict[str, str | None]:
+        key = self.resolve_client_private_key(client)
+        return {"alg": client.id_token_signed_response_alg, "kid": key.kid}
+
+    def get_client_claims(self, client: RegisteredClient) -> dict[str, Any]:
+        now = int(self.provider.clock())
+        return {
+            "iss": self.provider.issuer,
+            "aud": client.client_id,
+            "iat": now,
+            "exp": now + LIFETIME,
+        }
+
+    def get_compatible_claims(self, request: OAuth2Request) -> dict[str, Any]:
+        claims: dict[str, Any] = super().get_compatible_claims(request)
+        # Authlib fills in the time of now. Whether there is an auth_time, and which, the code knows.
+        claims.pop("auth_time", None)
+        return claims
+
+    def get_authorization_code_claims(self, authorization_code: Code) -> dict[str, Any]:
+        claims: dict[str, Any] = super().get_authorization_code_claims(authorization_code)
+        claims["sid"] = authorization_code.authentication.sid
+        # Authlib 1.7 has an auth_time of None here where there is none.
+        return {name: value for name, value in claims.items() if value is not None}
+
+    def generate_user_info(self, user: User, scope: str) -> UserInfo:
+        return user_info(user, scope)
+
+    def encode_id_token(self, token: dict[str, Any], request: OAuth2Request) -> str:
+        return self.provider.personality.id_token(
+            super().encode_id_token(token, request),
+            self.resolve_client_private_key(request.client),
+        )
+
+    def process_token(self, grant: AuthorizationCodeGrant, response: Any) -> dict[str, Any]:
+        token: dict[str, Any] = super().process_token(grant, response)
+        changed = self.provider.personality.token_response(dict(token))
+        # Authlib sends this very dictionary.
+        token.clear()
+        token.update(changed)
+        return token
+
+
+class EndSession(EndSessionEndpoint):
+    """RP-Initiated Logout 1.0. Whether the person must confirm it, the page decides."""
+
+    def get_server_jwks(self) -> KeySet:
+        keys: Keys = self.server.provider.keys
+        return keys.every()
+
+    def get_algorithms(self) -> list[str]:
+        return list(SIGNING_ALGORITHMS)
+
+    def is_post_logout_redirect_uri_legitimate(
+        self,
+        request: OAuth2Request,
+        post_logout_redirect_uri: str,
+        client: RegisteredClient,
+        logout_hint: str | None,
+    ) -> bool:
+        # Without an ID token the person confirms it, which is the other means of section 3.
+        return True
+
+    def end_session(self, end_session_request: EndSessionRequest) -> None:
+        self.server.provider.state.sessions.take(end_session_request.request.session_key)
+
+
+class AccessTokenValidator(BearerTokenValidator):
+    """Finds the access token of a request to userinfo (RFC 6750, section 2.1)."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self.state = state
+
+    def authenticate_token(self, token_string: str) -> AccessToken | None:
+        return self.state.access_tokens.get(token_string)
+
+
+class Provider:
+    """One OpenID Provider: what it was told, what it remembers, and the protocol it speaks."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        issuer: str,
+        *,
+        control_secret: str = "",
+        personality: Personality | None = None,
+        clock: Clock = time.time,
+    ) -> None:
+        self.configuration = configuration
+        self.issuer = issuer
+        self.control_secret = control_secret
+        self.personality = personality or Personality()
+        self.clock = clock
+        self.keys = Keys(configuration.clients)
+        self.state = State(clock)
+        self.clients = {client.client_id: RegisteredClient(client) for client in configuration.clients}
+        self.users = {user.username: user for user in configuration.users}
+        self.server = AuthorizationServer(self)
+        self.resource_protector = ResourceProtector()
+        self.resource_protector.register_token_validator(AccessTokenValidator(self.state))
+
+    def asked(self, parameters: Mapping[str, str]) -> Asked:
+        """What a valid authentication request asks for."""
+        understood = self.personality.parameters(dict(parameters))
+        max_age = understood.get("max_age")
+        return Asked(
+            client_id=understood["client_id"],
+            acr_values=tuple(understood.get("acr_values", "").split()),
+            prompt=frozenset(understood.get("prompt", "").split()),
+            max_age=None if max_age is None else int(max_age),
+        )
+
+    def next_step(self, asked: Asked, known: Known) -> Step:
+        return next_step(
+            asked,
+            known,
+            now=self.clock(),
+            clients_with_mfa=self.configuration.clients_with_mfa,
+        )
+
+    def hinted_user(self, id_token_hint: str) -> User | None:
+        """The person an earlier ID token is about; None where it is not one of ours. It may have expired."""
+        try:
+            hint = jwt.decode(id_token_hint, self.keys.every(), algorithms=list(SIGNING_ALGORITHMS))
+        except (JoseError, ValueError):
+            return None
+        return next((u for u in self.users.values() if u.sub == hint.claims.get("sub")), None)
+
+    def answer(self, request: AuthenticationRequest, authentication: Authentication) -> HttpResponse:
+        """Send the person back with a code."""
+        grant = self.server.get_authorization_grant(request)
+        response: HttpResponse = self.server.create_authorization_response(
+            request, grant_user=authentication, grant=grant
+        )
+        return response
+
+    def metadata(self) -> dict[str, Any]:
+        """The discovery document (OpenID Connect Discovery 1.0, section 3)."""
+        at: Callable[[str], str] = self.issuer.__add__
+        return self.personality.metadata(
+            {
+                "issuer": self.issuer,
+                "authorization_endpoint": at("authorize"),
+                "token_endpoint": at("oauth/token"),
+                "userinfo_endpoint": at("userinfo"),
+                "jwks_uri": at(".well-known/jwks.json"),
+                "end_session_endpoint": at("oidc/logout"),
+                "scopes_supported": list(SCOPES),
+                "response_types_supported": ["code"],
+                "response_modes_supported": ["query"],
+                "grant_types_supported": ["authorization_code"],
+                "acr_values_supported": [MULTI_FACTOR],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": list(SIGNING_ALGORITHMS),
+                "token_endpoint_auth_methods_supported": [
+                    "client_secret_basic",
+                    "client_secret_post",
+                ],
+                "claim_types_supported": ["normal"],
+                "claims_supported": [
+                    *("iss", "aud", "sub", "iat", "exp", "nonce", "sid", "at_hash"),
+                    *("auth_time", "acr", "amr"),
+                    *(*PROFILE_CLAIMS, *EMAIL_CLAIMS),
+                ],
+                "prompt_values_supported": ["none", "login", "consent", "select_account"],
+                "claims_parameter_supported": False,
+                "request_parameter_supported": False,
+                "request_uri_parameter_supported": False,
+                "code_challenge_methods_supported": ["S256"],
+                "authorization_response_iss_parameter_supported": True,
+            }
+        )
+
+
+PROFILE_CLAIMS = ("name", "given_name", "family_name")
+EMAIL_CLAIMS = ("email", "email_verified")
+
+
+def user_info(user: User, scope: str) -> UserInfo:
+    """What the scopes tell about a person (OpenID Connect Core 1.0, section 5.4); a name they lack is left out."""
+    claims: dict[str, Any] = {"sub": user.sub}
+    claims |= {name: getattr(user, name) for name in PROFILE_CLAIMS if getattr(user, name)}
+    if user.email:
+        claims |= {"email": user.email, "email_verified": user.email_verified}
+    return UserInfo(claims).filter(scope)

@@ -1,0 +1,30 @@
+"""Where the endpoints and pages are."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from stepup.testing.provider import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path(".well-known/openid-configuration", views.metadata),
+    path(".well-known/jwks.json", views.jwks),
+    path("authorize", views.authorize),
+    path("oauth/token", views.token),
+    path("userinfo", views.userinfo),
+    path("oidc/logout", views.end_session),
+    path("oidc/logout/confirmed", views.end_session_confirmed, name="end_session_confirmed"),
+    path("sign-in/<str:key>", views.sign_in, name="sign_in"),
+    path("choose-account/<str:key>", views.choose_account, name="choose_account"),
+    path("second-factor/<str:key>", views.second_factor, name="second_factor"),
+    path("push/<str:key>", views.push, name="push"),
+    path("cancel/<str:key>", views.cancel, name="cancel"),
+    path("phone/", views.phone, name="phone"),
+    path("phone/<str:username>.svg", views.qr_code, name="qr_code"),
+    path("harbour.css", views.stylesheet, name="stylesheet"),
+    path("harbour.svg", views.icon, name="icon"),
+    path("healthz", views.healthz),
+    path("control/requests", views.recorded_requests),
+    path("control/reset", views.reset),
+]
