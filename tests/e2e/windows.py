@@ -16,6 +16,7 @@ from playwright.sync_api import (
     Page,
     Request,
     Response,
+    ViewportSize,
     expect,
     sync_playwright,
 )
@@ -23,8 +24,8 @@ from playwright.sync_api import (
 from tests.e2e.demo import ROOT, Demo
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
-DESKTOP = {"width": 1100, "height": 760}
-PHONE = {"width": 360, "height": 740}
+DESKTOP: ViewportSize = {"width": 1100, "height": 760}
+PHONE: ViewportSize = {"width": 360, "height": 740}
 
 PASSWORDS = {"anna": "lighthouse", "ben": "drydock", "carl": "mooring"}
 
