@@ -18,6 +18,9 @@ __all__ = ["SATISFIED", "Decision", "Evidence", "Requirement", "Unmet", "evaluat
 MAX_VALUES = 64
 MAX_VALUE_LENGTH = 255
 
+#: Who wants no bound on the age sets none. This is 31 years.
+MAX_MAX_AGE = 10**9
+
 #: Parameters of an authentication request that are ours alone: a requirement that could set them could undo the
 #: protection they give (OpenID Connect Core 1.0, 3.1.2.1; RFC 7636), or says the same through a field of its own.
 RESERVED_PARAMS = frozenset(
@@ -82,8 +85,8 @@ class Requirement:
         if reserved := sorted(params.keys() & RESERVED_PARAMS):
             raise ValueError(f"params: {', '.join(reserved)} cannot be set here")
         object.__setattr__(self, "params", MappingProxyType(params))
-        if self.max_age is not None and (type(self.max_age) is not int or self.max_age < 0):
-            raise ValueError("max_age: must be a whole number of seconds, not negative")
+        if self.max_age is not None and (type(self.max_age) is not int or not 0 <= self.max_age <= MAX_MAX_AGE):
+            raise ValueError(f"max_age: must be a whole number of seconds from 0 to {MAX_MAX_AGE}")
         if type(self.essential) is not bool:
             raise ValueError("essential: must be True or False")
         if self.prompt is not None:
@@ -117,10 +120,18 @@ class Requirement:
                 plain[key] = value
         return plain
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its read-only mappings can be neither pickled nor copied deeply, and signals hand it to task queues.
+        return _restored, (self.to_mapping(), self.name)
+
     @property
     def proof_claims(self) -> frozenset[str]:
         """The names of the claims, apart from ``amr`` and ``acr``, that can prove it."""
         return frozenset(self.claims)
+
+
+def _restored(plain: Mapping[str, Any], name: str) -> Requirement:
+    return Requirement.from_mapping(plain, name=name)
 
 
 _KEYS_IN_ORDER = tuple(f.name for f in fields(Requirement) if f.name != "name")
@@ -174,6 +185,9 @@ class Evidence:
             known = proofs.setdefault(claim, {})
             for value, time in values.items():
                 known[value] = _later(known.get(value), time)
+            # An OP that has a new value each time must not fill the session.
+            for value in sorted(known, key=lambda value: known[value] or 0)[:-MAX_VALUES]:
+                del known[value]
         return Evidence(
             issuer=self.issuer,
             subject=self.subject,
@@ -265,12 +279,10 @@ def _judge(
         time = proved[value]
         if time is None:
             reason = "time_unknown"
-        elif time > now + leeway:
-            reason = "future"
-        elif time < now - max_age - leeway:
-            reason = "stale"
-        else:
+        elif now - max_age - leeway <= time <= now + leeway:
             return ""
+        else:
+            reason = "future" if time > now else "stale"
         nearest = max(nearest, reason, key=_REASONS.index)
     return nearest
 
@@ -305,8 +317,8 @@ def _string(key: str, value: object) -> str:
 
 
 def _strings(key: str, values: object) -> tuple[str, ...]:
-    # A bare string is a sequence of strings too, which is how "mfa" would come to mean m, f and a.
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    # Not any iterable: "mfa" would come to mean m, f and a, and a set has another order in each process.
+    if not isinstance(values, (list, tuple)):
         raise ValueError(f"{key}: must be a list of strings")
     return tuple(_string(key, value) for value in values)
 

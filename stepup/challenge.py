@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core import signing
@@ -129,7 +129,7 @@ def authentication_request(
     params["scope"] = _with_openid(str(params.get("scope") or settings.scopes))
     if settings.audience:
         params["audience"] = settings.audience
-    separator = "&" if urlsplit(endpoint).query else "?"
+    separator = "&" if "?" in endpoint else "?"
     return private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
 
 

@@ -8,6 +8,11 @@ import time
 offset: float = 0.0
 
 
+def monotonic() -> float:
+    """Seconds since some moment: a clock for durations, which nobody sets back."""
+    return time.monotonic() + offset
+
+
 def now() -> float:
     """The time in seconds since the epoch."""
     return time.time() + offset

@@ -7,6 +7,8 @@ an error, and while there is one, `current()` raises and no protected page opens
 from __future__ import annotations
 
 import difflib
+import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -104,6 +106,7 @@ _ENDPOINTS = {
 }
 
 _loaded: tuple[Settings, tuple[Problem, ...]] | None = None
+_lock = threading.Lock()
 
 
 def current() -> Settings:
@@ -130,9 +133,11 @@ def best_effort() -> Settings:
 
 def _load_once() -> tuple[Settings, tuple[Problem, ...]]:
     global _loaded  # noqa: PLW0603 - one value per process, made at its first use
-    if _loaded is None:
-        _loaded = _load()
-    return _loaded
+    loaded = _loaded
+    if loaded is None:
+        with _lock:  # or else each thread that comes first would have settings, and with them a provider, of its own
+            loaded = _loaded = _loaded or _load()
+    return loaded
 
 
 def _reset(**kwargs: object) -> None:
@@ -141,6 +146,15 @@ def _reset(**kwargs: object) -> None:
 
 
 setting_changed.connect(_reset)
+
+
+def _after_fork() -> None:
+    # A child that was forked while another thread held the lock would find it held for ever.
+    global _lock  # noqa: PLW0603 - see above
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Reader:
@@ -169,7 +183,7 @@ class _Reader:
     def oidc(self, name: str, default: Any = None, valid: Callable[[Any], bool] | None = None, what: str = "") -> Any:
         """A setting beside `STEPUP`, most of them mozilla-django-oidc's."""
         value = getattr(django_settings, name, default)
-        if valid is not None and value != default and not valid(value):
+        if valid is not None and value is not default and not valid(value):
             self.add("E013", f"{name} must be {what}.")
             return default
         return value

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import wraps
 from inspect import isclass
 from typing import Any, TypeVar, overload
 
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
 from stepup import gate
+from stepup.assurance import Requirement
 from stepup.conf import DEFAULT_REQUIREMENT
 from stepup.gate import Aged, Needs
 
 __all__ = ["mfa_required", "stepup_required"]
 
-View = TypeVar("View", bound=Callable[..., Any])
+View = TypeVar("View", bound=Callable[..., HttpResponseBase | Awaitable[HttpResponseBase]])
 
 
 @overload
@@ -38,7 +40,9 @@ def mfa_required(view: Callable[..., Any] | None = None, *, max_age: int | None 
 @overload
 def stepup_required(requirement: View) -> View: ...
 @overload
-def stepup_required(requirement: Needs = ..., *, max_age: int | None = None) -> Callable[[View], View]: ...
+def stepup_required(requirement: Callable[[HttpRequest], str | Requirement]) -> Callable[[View], View]: ...
+@overload
+def stepup_required(requirement: str | Requirement = ..., *, max_age: int | None = None) -> Callable[[View], View]: ...
 def stepup_required(requirement: Any = DEFAULT_REQUIREMENT, *, max_age: int | None = None) -> Any:
     """Let only users through who satisfy a requirement.
 

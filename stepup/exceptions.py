@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class StepUpError(Exception):
-    """Base of all errors that this package raises on purpose."""
+    """Base of all errors that this package raises on purpose. Each keeps its arguments, and so can be pickled."""
 
 
 class ClaimError(StepUpError):
@@ -18,9 +18,12 @@ class ClaimError(StepUpError):
     """
 
     def __init__(self, claim: str, reason: str) -> None:
-        super().__init__(f"{claim}: {reason}")
+        super().__init__(claim, reason)
         self.claim = claim
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.claim}: {self.reason}"
 
 
 class ProviderError(StepUpError):
@@ -28,13 +31,16 @@ class ProviderError(StepUpError):
 
     Attributes:
         endpoint: which of its endpoints (``"metadata"``, ``"jwks"``, ``"token"``, ``"userinfo"``).
-        reason: one short word (``"timeout"``, ``"connection"``, ``"status 500"``, ``"not json"``).
+        reason: one short word (``"timeout"``, ``"ConnectionError"``, ``"status 500"``, ``"not JSON"``).
     """
 
     def __init__(self, endpoint: str, reason: str) -> None:
-        super().__init__(f"{endpoint}: {reason}")
+        super().__init__(endpoint, reason)
         self.endpoint = endpoint
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.endpoint}: {self.reason}"
 
 
 class TokenRequestRefused(StepUpError):
@@ -45,8 +51,11 @@ class TokenRequestRefused(StepUpError):
     """
 
     def __init__(self, error: str) -> None:
-        super().__init__(f"token request refused: {error}")
+        super().__init__(error)
         self.error = error
+
+    def __str__(self) -> str:
+        return f"token request refused: {self.error}"
 
 
 class WrongUser(StepUpError):
@@ -57,9 +66,13 @@ class AccountRefused(StepUpError):
     """The OP vouched for a person, but no account of this site may be used for them.
 
     Attributes:
-        reason: one short word (``"inactive"``, ``"claims"``, ``"ambiguous"``, ``"unlinked"``, ``"unknown"``).
+        reason: one short word (``"inactive"``, ``"claims"``, ``"ambiguous"``, ``"unlinked"``, ``"unknown"``,
+            ``"conflict"``).
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"account: {reason}")
+        super().__init__(reason)
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"account: {self.reason}"

@@ -12,9 +12,10 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt import PyJWS, PyJWTError
@@ -55,7 +56,7 @@ class Key:
         kid: its name, if any.
     """
 
-    material: PublicKey | bytes
+    material: PublicKey | bytes = field(repr=False)
     algorithms: frozenset[str]
     kid: str | None = None
 
@@ -89,7 +90,11 @@ class KeySet:
             ValueError: it cannot be read, or must not be used.
         """
         data = pem.encode() if isinstance(pem, str) else pem
-        algorithms = _algorithms_of(material := load_pem_public_key(data))
+        try:
+            material = load_pem_public_key(data)
+        except UnsupportedAlgorithm as error:
+            raise ValueError(str(error)) from None
+        algorithms = _algorithms_of(material)
         if not algorithms:
             raise ValueError("not a key that may verify ID tokens")
         return cls((Key(material, algorithms),))  # type: ignore[arg-type] # _algorithms_of knew its type
@@ -102,7 +107,7 @@ class KeySet:
         return cls((Key(material, frozenset(usable)),))
 
     def that_fit(self, alg: str, kid: str | None) -> tuple[Key, ...]:
-        return tuple(key for key in self.keys if alg in key.algorithms and (kid is None or key.kid == kid))
+        return tuple(key for key in self.keys if alg in key.algorithms and (kid is None or key.kid in (None, kid)))
 
 
 def verify(
@@ -147,7 +152,7 @@ def verify(
     if not (subject.isascii() and subject.isprintable()):
         _refuse("sub", "malformed")
 
-    if now >= _time(claims, "exp") + leeway:
+    if now - leeway >= _time(claims, "exp"):
         _refuse("exp", "expired")
     for claim in ("iat", "nbf", "auth_time"):
         if (claim == "iat" or claim in claims) and _time(claims, claim) > now + leeway:
@@ -201,7 +206,7 @@ def parse_json(data: bytes) -> Any:
     if _ESCAPED_NUL.search(text):
         raise ValueError("a NUL character")
     try:
-        value = json.loads(text, object_pairs_hook=_members, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_members, parse_constant=_no_constant, parse_float=_finite)
         if _ESCAPED_SURROGATE.search(text):
             # A pair of surrogates in escapes is one character; half of one is none, and cannot be encoded.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -215,6 +220,13 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise ValueError("duplicate members")
     return members
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError("a number that is too large")
+    return value
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -243,6 +255,10 @@ def _verified_payload(
     if "crit" in header or "b64" in header:
         # No extension is understood here, so one that must be understood is a refusal (RFC 7515, 4.1.11).
         _refuse("crit", "not supported")
+    kind = header.get("typ", "JWT")
+    if not isinstance(kind, str) or kind.lower().endswith("+jwt"):
+        # An access token (RFC 9068) or a logout token says what it is (RFC 8725, 3.11).
+        _refuse("typ", "not an ID token")
     alg = header.get("alg")
     if not isinstance(alg, str) or alg not in algorithms or alg not in SIGNING_ALGORITHMS:
         _refuse("alg", "not allowed" if "alg" in header else "missing")
@@ -267,7 +283,9 @@ def _verified_payload(
 
 def _signed(alg: str, signing_input: bytes, key: Key, signature: bytes) -> bool:
     try:
-        return _JWS.get_algorithm_by_name(alg).verify(signing_input, key.material, signature)
+        return _JWS.get_algorithm_by_name("EdDSA" if alg.startswith("Ed") else alg).verify(
+            signing_input, key.material, signature
+        )
     except (PyJWTError, ValueError, TypeError):
         # Whatever a library finds wrong with a signature, it does not verify.
         return False
@@ -278,9 +296,12 @@ def _decode(part: str, segment: str) -> bytes:
     if not _BASE64URL.match(segment):
         _refuse(part, "malformed")
     try:
-        return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+        decoded = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     except ValueError:
         _refuse(part, "malformed")
+    if base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() != segment:
+        _refuse(part, "malformed")
+    return decoded
 
 
 def _object(data: bytes, part: str) -> dict[str, Any]:
@@ -322,7 +343,7 @@ def _time(claims: Mapping[str, Any], claim: str) -> float:
 
 def _half_hash(access_token: str, alg: str, key: Key) -> str:
     data = access_token.encode()
-    if alg != "EdDSA":
+    if not alg.startswith("Ed"):
         digest = hashlib.new(_HASHES[alg[2:]], data).digest()
     elif isinstance(key.material, ed25519.Ed25519PublicKey):
         digest = hashlib.sha512(data).digest()
@@ -361,6 +382,8 @@ def _algorithms_of(material: object) -> frozenset[str]:
         return frozenset(f"{family}{size}" for family in ("RS", "PS") for size in _HASHES)
     if isinstance(material, ec.EllipticCurvePublicKey):
         return frozenset(alg for alg, curve in _CURVES.items() if curve == material.curve.name)
-    if isinstance(material, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)):
-        return frozenset({"EdDSA"})
+    if isinstance(material, ed25519.Ed25519PublicKey):
+        return frozenset({"EdDSA", "Ed25519"})
+    if isinstance(material, ed448.Ed448PublicKey):
+        return frozenset({"EdDSA", "Ed448"})
     return frozenset()

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
-import requests
 from requests.auth import AuthBase, HTTPBasicAuth
-from urllib3.exceptions import HTTPError
-from urllib3.exceptions import TimeoutError as TimeoutError_
 
-from stepup import conf
+from stepup import clock, conf
 from stepup.exceptions import ProviderError, TokenRequestRefused
 from stepup.id_token import KeySet, parse_json
+from stepup.transport import Answer, BearerAuth, BoundedSession, NoAuth, TransportError
 
 __all__ = ["Provider", "current"]
 
@@ -46,18 +43,6 @@ TOKEN_ERRORS = frozenset(
 T = TypeVar("T")
 
 
-class _Bearer(AuthBase):
-    """A header set through `auth`, because `requests` lets a ~/.netrc override one that is merely set."""
-
-    def __init__(self, access_token: str | None = None) -> None:
-        self._access_token = access_token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._access_token is not None:
-            request.headers["Authorization"] = f"Bearer {self._access_token}"
-        return request
-
-
 class _Cached(Generic[T]):
     """A document of the OP: kept, asked for again when old, used although old while the OP does not answer."""
 
@@ -81,15 +66,19 @@ class _Cached(Generic[T]):
             ProviderError: there is none, and the OP does not answer.
         """
         value = self._value
-        if value is not None and value is not newer_than and time.monotonic() < self._got_at + self._max_age:
+        if value is not None and value is not newer_than and clock.monotonic() < self._got_at + self._max_age:
             return value
-        with self._lock:  # one thread asks, the others wait for its answer
-            now = time.monotonic()
+        # One thread asks. The others wait for its answer if they must, and go on with what there is if they can.
+        if not self._lock.acquire(blocking=value is None or value is newer_than):
+            assert value is not None  # noqa: S101 - said to the type checker
+            return value
+        try:
+            now = clock.monotonic()
             if self._is_due(newer_than, now):
                 self._asked_at = now
                 try:
                     self._value, self._failure = self._fetch(), None
-                    self._got_at = time.monotonic()
+                    self._got_at = clock.monotonic()
                 except ProviderError as error:
                     self._failure = error
             if self._value is not None:
@@ -97,6 +86,8 @@ class _Cached(Generic[T]):
             # Only a failure leaves nothing behind. Within the cool-down it is the answer for everybody.
             assert self._failure is not None  # noqa: S101 - said to the type checker
             raise ProviderError(self._failure.endpoint, self._failure.reason)
+        finally:
+            self._lock.release()
 
     def _is_due(self, newer_than: T | None, now: float) -> bool:
         if self._value is None or now >= self._got_at + self._max_age:
@@ -113,9 +104,12 @@ class Provider:
 
     def __init__(self, settings: conf.Settings) -> None:
         self.settings = settings
-        self._http = requests.Session()
-        self._http.headers["Accept"] = "application/json"
-        self._http.headers["Accept-Encoding"] = "identity"  # so that the bound on bytes bounds the memory too
+        self._http = BoundedSession(
+            timeout=settings.timeout,
+            max_bytes=MAX_RESPONSE_BYTES,
+            verify=settings.verify_tls,
+            proxies=settings.proxies,
+        )
         self._metadata = _Cached(self._fetch_metadata, METADATA_MAX_AGE)
         self._keys = _Cached(self._fetch_keys, KEYS_MAX_AGE)
 
@@ -136,9 +130,9 @@ class Provider:
         if explicit := self.settings.endpoints.get(name):
             return explicit
         url = self.metadata().get(name)
-        if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https"):
+        if not isinstance(url, str) or _scheme(url) not in ("http", "https"):
             raise ProviderError("metadata", f"no {name}")
-        if urlsplit(self.settings.issuer).scheme == "https" and urlsplit(url).scheme != "https":
+        if _scheme(self.settings.issuer) == "https" and _scheme(url) != "https":
             raise ProviderError("metadata", f"{name} without TLS")
         return url
 
@@ -179,10 +173,11 @@ class Provider:
             auth = HTTPBasicAuth(quote(client_id, safe=""), quote(secret, safe=""))
             body = {key: value for key, value in form.items() if key != "client_secret"}
         else:
-            auth = _Bearer()
+            auth = NoAuth()
             body = {**form, "client_id": client_id, "client_secret": secret}
         status, _, content = self._ask("token", "POST", self.endpoint("token_endpoint"), auth=auth, data=body)
-        if status in (400, 401) and isinstance(error := self._json("token", content).get("error"), str):
+        # 403 is what Auth0 answers to a code that was used.
+        if status in (400, 401, 403) and isinstance(error := self._json("token", content).get("error"), str):
             raise TokenRequestRefused(error if error in TOKEN_ERRORS else "unknown")
         self._expect_success("token", status)
         return self._json("token", content)
@@ -194,7 +189,7 @@ class Provider:
             ProviderError: it cannot be had.
         """
         url = self.endpoint("userinfo_endpoint")
-        status, kind, content = self._ask("userinfo", "GET", url, auth=_Bearer(access_token))
+        status, kind, content = self._ask("userinfo", "GET", url, auth=BearerAuth(access_token))
         self._expect_success("userinfo", status)
         if kind.lower().startswith("application/jwt"):
             try:
@@ -221,47 +216,21 @@ class Provider:
                     keys = KeySet.from_jwks({"keys": [settings.sign_key]})
                 else:
                     keys = KeySet.from_pem(settings.sign_key)
-            except ValueError:
+            except (TypeError, ValueError):
                 raise ProviderError("jwks", "not usable") from None
         # A published key never verifies HS*, nor the secret anything else: each knows its algorithms.
         return KeySet(keys.keys + KeySet.from_secret(settings.client_secret).keys) if symmetric else keys
 
     def _get(self, endpoint: str, url: str) -> dict[str, Any]:
-        status, _, content = self._ask(endpoint, "GET", url, auth=_Bearer())
+        status, _, content = self._ask(endpoint, "GET", url, auth=NoAuth())
         self._expect_success(endpoint, status)
         return self._json(endpoint, content)
 
-    def _ask(
-        self, endpoint: str, method: str, url: str, *, auth: AuthBase, data: Mapping[str, str] | None = None
-    ) -> tuple[int, str, bytes]:
-        timeout = self.settings.timeout
-        deadline = time.monotonic() + timeout
+    def _ask(self, endpoint: str, method: str, url: str, **request: Any) -> Answer:
         try:
-            with self._http.request(
-                method,
-                url,
-                auth=auth,
-                data=data,
-                timeout=timeout,
-                allow_redirects=False,  # a redirected token request would carry the client secret to another host
-                stream=True,
-                verify=self.settings.verify_tls,
-                proxies=dict(self.settings.proxies) if self.settings.proxies else None,
-            ) as response:
-                content = bytearray()
-                # One receive at a time: `iter_content` waits for a whole block, which a dripping server never fills.
-                while chunk := response.raw.read1(64 * 1024):
-                    content += chunk
-                    if len(content) > MAX_RESPONSE_BYTES:
-                        raise ProviderError(endpoint, "response too large")
-                    if time.monotonic() > deadline:
-                        raise ProviderError(endpoint, "timeout")
-                return response.status_code, response.headers.get("Content-Type", ""), bytes(content)
-        except (requests.Timeout, TimeoutError_):
-            raise ProviderError(endpoint, "timeout") from None
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            # The message of such an error can hold the URL and with it parameters; its type says enough.
-            raise ProviderError(endpoint, type(error).__name__) from None
+            return self._http.ask(method, url, **request)
+        except TransportError as error:
+            raise ProviderError(endpoint, str(error)) from None
 
     @staticmethod
     def _expect_success(endpoint: str, status: int) -> None:
@@ -279,13 +248,34 @@ class Provider:
         return value
 
 
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        return ""
+
+
 _current: tuple[conf.Settings, int, Provider] | None = None
+_lock = threading.Lock()
 
 
 def current() -> Provider:
     """The OP of the settings in force. One per process: a forked child must not share its parent's connections."""
     global _current  # noqa: PLW0603 - one value per process, made at its first use
     settings, process = conf.current(), os.getpid()
-    if _current is None or _current[0] is not settings or _current[1] != process:
-        _current = (settings, process, Provider(settings))
-    return _current[2]
+    known = _current
+    if known is None or known[0] is not settings or known[1] != process:
+        with _lock:  # several threads that come first share what one of them makes, and so what it will know
+            known = _current
+            if known is None or known[0] is not settings or known[1] != process:
+                _current = known = (settings, process, Provider(settings))
+    return known[2]
+
+
+def _after_fork() -> None:
+    # A child that was forked while another thread held the lock would find it held for ever.
+    global _lock  # noqa: PLW0603 - see above
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,174 @@
+"""HTTP that ends: `requests` on pooled connections, with a bound on the time and the size of each answer.
+
+Of `requests` as it comes, the time-out is one for each receive, so that a server which drips holds a worker for ever; a
+redirect is read to its end even where it is not followed; and cookies of one person's answer go with the next one's
+request.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import time
+from collections.abc import Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, NamedTuple
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as URLLib3TimeoutError
+
+__all__ = ["Answer", "BearerAuth", "BoundedSession", "NoAuth", "TransportError"]
+
+
+class TransportError(Exception):
+    """No answer, or none within the bounds. The message is one short word, and holds nothing from outside."""
+
+
+class Answer(NamedTuple):
+    """What came back. `content` is as it was sent: compressed content is not asked for, and not unpacked."""
+
+    status: int
+    content_type: str
+    content: bytes
+
+
+class NoAuth(AuthBase):
+    """No authentication. Said expressly, because `requests` looks into a ~/.netrc where nothing is said."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class BearerAuth(AuthBase):
+    """An access token (RFC 6750, 2.1). Set as authentication, because a ~/.netrc overrides a mere header."""
+
+    def __init__(self, access_token: str) -> None:
+        self._access_token = access_token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._access_token}"
+        return request
+
+
+class BoundedSession(requests.Session):
+    """Connections that are shared, and nothing else.
+
+    Args:
+        timeout: seconds for making the connection, and again for the whole of the answer.
+        max_bytes: the largest answer that is read.
+        verify: whether TLS certificates are verified, or the path of a bundle to verify them with.
+        proxies: proxies by scheme, in place of those that the environment names.
+    """
+
+    def __init__(self, *, timeout: float, max_bytes: int, verify: Any, proxies: Mapping[str, str] | None) -> None:
+        super().__init__()
+        self._timeout = timeout
+        self._max_bytes = max_bytes
+        self._verify = verify
+        self._proxies = dict(proxies) if proxies else None
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.headers["Accept"] = "application/json"
+        self.headers["Accept-Encoding"] = "identity"  # so that the bound on bytes bounds the memory too
+        self.mount("http://", _TimedAdapter())
+        self.mount("https://", _TimedAdapter())
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        # A redirected token request would carry the client secret to another host. And even for a redirect that is not
+        # followed, requests would read the whole body, unpacked, whatever its size.
+        return None
+
+    def ask(self, method: str, url: str, *, auth: AuthBase, data: Mapping[str, str] | None = None) -> Answer:
+        """Make one request.
+
+        Raises:
+            TransportError: there is no whole answer within the bounds.
+        """
+        try:
+            with self.request(
+                method,
+                url,
+                auth=auth,
+                data=data,
+                timeout=self._timeout,
+                allow_redirects=False,
+                stream=True,
+                verify=self._verify,
+                proxies=self._proxies,
+            ) as response:
+                content = bytearray()
+                while chunk := response.raw.read1(64 * 1024):
+                    content += chunk
+                    if len(content) > self._max_bytes:
+                        raise TransportError("response too large")
+                return Answer(response.status_code, response.headers.get("Content-Type", ""), bytes(content))
+        except (requests.Timeout, URLLib3TimeoutError, TimeoutError):
+            raise TransportError("timeout") from None
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            # The message of such an error can hold the URL, and with it parameters; its type says enough.
+            raise TransportError(type(error).__name__) from None
+
+
+class _TimedReader(io.RawIOBase):
+    """What a socket receives until a moment comes, however small the drops are that it comes in."""
+
+    def __init__(self, connection: socket.socket, received: Any, deadline: float) -> None:
+        self._connection = connection
+        self._received = received
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer took too long")
+        self._connection.settimeout(left)
+        return self._received.readinto(buffer)  # type: ignore[no-any-return] # io's own reader, which has no type here
+
+    def close(self) -> None:
+        self._received.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    """A response whose time-out counts from the request to the last byte, status line and headers included."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        deadline = time.monotonic() + (sock.gettimeout() or 0)
+        received: Any = self.fp
+        self.fp = io.BufferedReader(_TimedReader(sock, received.detach(), deadline))
+
+
+class _TimedConnection(HTTPConnection):
+    response_class = _TimedResponse
+
+
+class _TimedTLSConnection(HTTPSConnection):
+    response_class = _TimedResponse
+
+
+class _TimedPool(HTTPConnectionPool):
+    ConnectionCls = _TimedConnection
+
+
+class _TimedTLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TimedTLSConnection
+
+
+class _TimedAdapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _TimedPool, "https": _TimedTLSPool}
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _TimedPool, "https": _TimedTLSPool}
+        return manager
