@@ -184,9 +184,9 @@ class Evidence:
         for claim, values in newer.proofs.items():
             known = proofs.setdefault(claim, {})
             for value, time in values.items():
-                known[value] = _later(known.get(value), time)
-            # An OP that has a new value each time must not fill the session.
-            for value in sorted(known, key=lambda value: known[value] or 0)[:-MAX_VALUES]:
+                known[value] = _later(known.pop(value, None), time)
+            # An OP that has a new value each time must not fill the session. What came last stands last.
+            for value in list(known)[:-MAX_VALUES]:
                 del known[value]
         return Evidence(
             issuer=self.issuer,

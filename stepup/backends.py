@@ -6,6 +6,10 @@ nothing to the session: that is for the callback view, once the user is known an
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,12 +18,13 @@ import requests
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import SuspiciousOperation
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, transaction
 from django.http import HttpRequest
+from django.views.decorators.debug import sensitive_variables
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 
 from stepup import challenge, clock, conf, id_token, provider, session
-from stepup.exceptions import AccountRefused, ClaimError, ProviderError, WrongUser
+from stepup.exceptions import AccountRefused, ClaimError, ProviderError, StepUpError, WrongUser
 from stepup.id_token import KeySet, UnknownKey
 from stepup.models import Identity
 
@@ -30,8 +35,9 @@ __all__ = ["StepUpBackend", "VerifiedLogin"]
 class VerifiedLogin:
     """What the backend found out on the way to a user, for the callback view to put on the session."""
 
+    backend: StepUpBackend
     claims: dict[str, Any]
-    access_token: str | None
+    access_token: str
     id_token: str
 
 
@@ -74,6 +80,7 @@ class StepUpBackend(OIDCAuthenticationBackend):
     def OIDC_RP_IDP_SIGN_KEY(self) -> Any:  # noqa: N802
         return conf.current().sign_key
 
+    @sensitive_variables()
     def authenticate(self, request: HttpRequest | None, **kwargs: Any) -> AbstractBaseUser | None:
         """The user for the authorization code in this request; None where the credentials are not this backend's.
 
@@ -92,33 +99,40 @@ class StepUpBackend(OIDCAuthenticationBackend):
         if request is None or not isinstance(nonce, str) or not (code := request.GET.get("code")):
             return None
         self.request = request
-        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": challenge.redirect_uri(request)}
+        form = {
+            "client_id": self.OIDC_RP_CLIENT_ID,
+            "client_secret": self.OIDC_RP_CLIENT_SECRET,
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": challenge.redirect_uri(request),
+        }
         if kwargs.get("code_verifier") is not None:
             form["code_verifier"] = kwargs["code_verifier"]
-        answer = self._asked(self.get_token, form)
-        token, access_token = answer.get("id_token"), answer.get("access_token")
-        if not isinstance(access_token, str):
-            raise ProviderError("token", "no access_token")
-        claims = self.verify_token(token, nonce=nonce, access_token=access_token)
+        with _refusals_as(lambda: ClaimError("id_token", "refused by the site"), asking="token"):
+            answer = self.get_token(form)
+            token: Any = answer.get("id_token")
+            access_token = answer.get("access_token")
+            if not isinstance(access_token, str):
+                raise ProviderError("token", "no access_token")
+            claims = self.verify_token(token, nonce=nonce, access_token=access_token)
 
         self._expect_subject(claims)
-        try:
+        with _refusals_as(lambda: AccountRefused("claims"), asking="userinfo"):
             user = self.get_or_create_user(access_token, token, claims)
-        except SuspiciousOperation:
-            # How the base class's hooks, and sites' own, say no.
-            raise AccountRefused("claims") from None
         if user is None:
             raise AccountRefused("unknown")
         self._expect_user(user)
         if not self.user_can_authenticate(user):
             raise AccountRefused("inactive")
-        user.stepup_login = VerifiedLogin(claims, access_token, token)
+        user.stepup_login = VerifiedLogin(self, claims, access_token, token)
         return user  # type: ignore[no-any-return] # a site may return what it likes
 
+    @sensitive_variables()
     def get_token(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """The OP's answer to a token request; the client's own authentication is added on the way."""
+        """The OP's answer to a token request; the client authenticates as the settings say."""
         return provider.current().token_request(payload)
 
+    @sensitive_variables()
     def verify_token(self, token: Any, **kwargs: Any) -> dict[str, Any]:
         """The claims of an ID token in which everything is as it must be.
 
@@ -148,6 +162,7 @@ class StepUpBackend(OIDCAuthenticationBackend):
 
         return self._with_keys(verify)
 
+    @sensitive_variables()
     def get_userinfo(self, access_token: str, id_token: str, payload: dict[str, Any]) -> dict[str, Any]:
         """The claims at the userinfo endpoint, which must be about the subject of the ID token.
 
@@ -157,15 +172,17 @@ class StepUpBackend(OIDCAuthenticationBackend):
         """
         answer = provider.current().userinfo(access_token)
         userinfo = self._verify_userinfo(answer) if isinstance(answer, str) else answer
-        if userinfo.get("sub") != payload["sub"]:
-            raise ClaimError("sub", "mismatch in userinfo")
+        if "sub" not in userinfo:
+            raise ClaimError("sub", "missing in userinfo")
         return userinfo
 
+    @sensitive_variables()
     def get_or_create_user(self, access_token: str, id_token: str, payload: dict[str, Any] | None) -> Any:
         """The account of the person that the ID token is about.
 
-        It is found by issuer and subject. Where these are not known yet, an account that `filter_users_by_claims` finds
-        is linked to them if :meth:`may_link` allows; where there is none, one is created if `OIDC_CREATE_USER` is set.
+        It is found by issuer and subject. Where these are not known yet, an account that `filter_users_by_claims`
+        finds is linked to them if :meth:`may_link` allows; where there is none, one is created if `OIDC_CREATE_USER`
+        is set.
 
         Raises:
             AccountRefused: there is no account, or none that may be linked.
@@ -174,31 +191,46 @@ class StepUpBackend(OIDCAuthenticationBackend):
         if payload is None:
             # The base library's REST framework class has nothing but an access token, which may be another client's.
             raise SuspiciousOperation("An access token alone identifies nobody.")
-        userinfo = self._asked(self.get_userinfo, access_token, id_token, payload)
-        if not self.verify_claims(userinfo):
+        userinfo = self.get_userinfo(access_token, id_token, payload)
+        if userinfo.get("sub", payload["sub"]) != payload["sub"]:
+            raise ClaimError("sub", "mismatch in userinfo")
+        if not isinstance(userinfo.get("email") or "", str) or not self.verify_claims(userinfo):
             raise AccountRefused("claims")
         issuer, subject = payload["iss"], payload["sub"]
         try:
             with transaction.atomic():
                 return self._account(issuer, subject, userinfo)
-        except IntegrityError:
+        except (IntegrityError, DataError):
             # Two first sign-ins at once: the other one has created the account in the meantime. Or else the user name
-            # is taken by an account that is not to be linked.
-            known = Identity.objects.filter(issuer=issuer, subject=subject).select_related("user").first()
+            # is taken by an account that is not to be linked, or the database cannot hold what a claim says.
+            known = _known_user(issuer, subject)
             if known is None:
                 raise AccountRefused("conflict") from None
-            return known.user
+            return known
 
+    def get_username(self, claims: dict[str, Any]) -> str:
+        """A name for a new account: by `OIDC_USERNAME_ALGO`, or else made of issuer and subject, which never change.
+
+        The base class makes it of the e-mail address, so that all people without one would be one and the same.
+        """
+        settings = conf.current()
+        if settings.username_algorithm:
+            return super().get_username(claims)  # type: ignore[no-any-return] # the base class has no types
+        digest = hashlib.sha256(f"{settings.issuer} {claims['sub']}".encode()).digest()
+        return base64.urlsafe_b64encode(digest[:20]).rstrip(b"=").decode()
+
+    @sensitive_variables()
     def may_link(self, user: Any, claims: dict[str, Any]) -> bool:
         """Whether an account that `filter_users_by_claims` found may be linked to the claims' subject, for good.
 
-        By default, only where the OP says that it has verified the e-mail address, and it is the account's to the
-        letter. A site that finds accounts by other claims has decided that itself, so then they may.
+        By default, where its e-mail address is not what it may have been found by, or else is the account's to the
+        letter and the OP says that it has verified it. A site that knows better overrides this.
         """
-        if type(self).filter_users_by_claims is not StepUpBackend.filter_users_by_claims:
+        ours = getattr(user, user.get_email_field_name(), None) or ""
+        claimed = claims.get("email") or ""
+        if not claimed or ours.casefold() != claimed.casefold():
             return True
-        is_verified = claims.get("email_verified", conf.current().trust_unverified_email)
-        return is_verified is True and getattr(user, user.get_email_field_name(), None) == claims.get("email")
+        return ours == claimed and self._is_verified(claims)
 
     def get_user(self, user_id: Any) -> Any:
         """The user of a session; None also where the account has been deactivated since."""
@@ -206,9 +238,9 @@ class StepUpBackend(OIDCAuthenticationBackend):
         return user if user is not None and self.user_can_authenticate(user) else None
 
     def _account(self, issuer: str, subject: str, userinfo: dict[str, Any]) -> Any:
-        known = Identity.objects.filter(issuer=issuer, subject=subject).select_related("user").first()
+        known = _known_user(issuer, subject)
         if known is not None:
-            return self._update(known.user, userinfo)
+            return self._update(known, userinfo)
         found = list(self.filter_users_by_claims(userinfo)[:2])
         if len(found) > 1:
             raise AccountRefused("ambiguous")
@@ -222,10 +254,17 @@ class StepUpBackend(OIDCAuthenticationBackend):
             raise WrongUser
         elif not conf.current().create_users:
             return None
+        elif userinfo.get("email") and not self._is_verified(userinfo):
+            # Whoever the address really belongs to would find it taken, and others would think it theirs.
+            raise AccountRefused("unverified e-mail")
         else:
             user = self.create_user(userinfo)
         Identity.objects.create(issuer=issuer, subject=subject, user=user)
         return user
+
+    @staticmethod
+    def _is_verified(claims: dict[str, Any]) -> bool:
+        return claims.get("email_verified", conf.current().trust_unverified_email) is True
 
     def _update(self, user: Any, userinfo: dict[str, Any]) -> Any:
         self._expect_user(user)
@@ -273,10 +312,19 @@ class StepUpBackend(OIDCAuthenticationBackend):
                 raise
             return verify(newer)  # type: ignore[no-any-return]
 
-    @staticmethod
-    def _asked(ask: Any, *args: Any) -> Any:
-        """Call a hook that asks the OP; a site's own may do that with `requests`, as the base class does."""
-        try:
-            return ask(*args)
-        except requests.RequestException as error:
-            raise ProviderError(ask.__name__.removeprefix("get_"), type(error).__name__) from None
+
+def _known_user(issuer: str, subject: str) -> Any:
+    """The user of an identity. Some databases take "ANNA" for "anna"; a subject is case-sensitive (Core 1.0, 2)."""
+    known = Identity.objects.filter(issuer=issuer, subject=subject).select_related("user").first()
+    return known.user if known is not None and (known.issuer, known.subject) == (issuer, subject) else None
+
+
+@contextmanager
+def _refusals_as(refusal: Callable[[], StepUpError], *, asking: str) -> Iterator[None]:
+    """Hooks say no with `SuspiciousOperation`, as the base class's do, and may ask others with `requests` too."""
+    try:
+        yield
+    except SuspiciousOperation:
+        raise refusal() from None
+    except requests.RequestException as error:
+        raise ProviderError(asking, type(error).__name__) from None

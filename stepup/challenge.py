@@ -232,8 +232,9 @@ def _extra_params(request: HttpRequest, settings: conf.Settings) -> dict[str, An
 
     view_class = import_string(settings.authenticate_class)
     if isinstance(view_class, type) and issubclass(view_class, AuthenticationRequestView):
-        # A copy, since the base library hands out the settings dictionary itself.
-        return dict(view_class().get_extra_params(request))
+        view = view_class()
+        view.setup(request)
+        return dict(view.get_extra_params(request))
     return dict(settings.extra_params)
 
 

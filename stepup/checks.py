@@ -129,7 +129,7 @@ def _middleware(loaded: Settings) -> Iterator[CheckMessage]:
 def _urls(loaded: Settings) -> Iterator[CheckMessage]:
     from stepup.gate import Aged
 
-    names = [view_name for _, _, view_name in _patterns() if view_name is not None]
+    names = {name for _, _, full_names in _patterns() for name in full_names}
     for protected in loaded.protected_views:
         prefix = protected.removesuffix("*")
         if not any(name.startswith(prefix) if protected != prefix else name == prefix for name in names):
@@ -235,9 +235,12 @@ def _base_library(loaded: Settings) -> Iterator[CheckMessage]:
 
 
 def _patterns(
-    patterns: Sequence[Any] | None = None, namespaces: tuple[str, ...] = ()
-) -> Iterator[tuple[str | None, Callable[..., Any], str | None]]:
-    """Every URL's name, view, and name with namespaces. A project without URLs has none; Django itself says so."""
+    patterns: Sequence[Any] | None = None, namespaces: tuple[str, ...] = (), apps: tuple[str, ...] = ()
+) -> Iterator[tuple[str | None, Callable[..., Any], tuple[str, ...]]]:
+    """Every URL's name, view, and names with the namespaces of the instance and of the app.
+
+    A project without URLs has none; Django itself says so.
+    """
     if patterns is None:
         try:
             patterns = get_resolver().url_patterns
@@ -245,11 +248,14 @@ def _patterns(
             return
     for pattern in patterns:
         if isinstance(pattern, URLResolver):
-            inner = (*namespaces, pattern.namespace) if pattern.namespace else namespaces
-            yield from _patterns(pattern.url_patterns, inner)
+            yield from _patterns(
+                pattern.url_patterns,
+                (*namespaces, pattern.namespace) if pattern.namespace else namespaces,
+                (*apps, pattern.app_name) if pattern.app_name else apps,
+            )
         elif isinstance(pattern, URLPattern):
             name = pattern.name
-            yield name, pattern.callback, ":".join((*namespaces, name)) if name else None
+            yield name, pattern.callback, (":".join((*namespaces, name)), ":".join((*apps, name))) if name else ()
 
 
 def _is_loopback(host: str | None) -> bool:

@@ -84,6 +84,7 @@ class Settings:
     timeout: float
     proxies: Mapping[str, str] | None
     create_users: bool
+    username_algorithm: Any
     trust_unverified_email: bool
     documentation_url: str
     login_redirect_url: str
@@ -213,7 +214,9 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
     requirements = _requirements(read, dialect)
     loaded = Settings(
         dialect=dialect,
-        issuer=read.take("ISSUER", "", _string, "the issuer's URL"),
+        issuer=read.take(
+            "ISSUER", "", lambda v: _string(v) and len(v) <= 255, "the issuer's URL, of at most 255 characters"
+        ),
         client_id=client_id,
         client_secret=oidc("OIDC_RP_CLIENT_SECRET", "", _string, "a string"),
         client_ids=client_ids,
@@ -252,6 +255,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         verify_tls=oidc("OIDC_VERIFY_SSL", True),
         timeout=_seconds(oidc("OIDC_TIMEOUT")),
         proxies=oidc("OIDC_PROXY", None, _is_mapping, "a dictionary of proxies by scheme"),
+        username_algorithm=oidc("OIDC_USERNAME_ALGO"),
         create_users=bool(oidc("OIDC_CREATE_USER", True)),
         trust_unverified_email=read.take(
             "UNSAFE_TRUST_UNVERIFIED_EMAIL", False, lambda v: isinstance(v, bool), "True or False"

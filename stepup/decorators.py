@@ -73,7 +73,7 @@ def _door(needs: Needs) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         if isclass(view):
             raise TypeError(f"{view.__qualname__} is a class: use stepup.mixins, or decorate what as_view() returns.")
 
-        if iscoroutinefunction(view):
+        if iscoroutinefunction(view) or _is_async_dispatch(view):
 
             @wraps(view)
             async def protected(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -88,3 +88,8 @@ def _door(needs: Needs) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return gate.mark(protected, needs)
 
     return decorate
+
+
+def _is_async_dispatch(view: Any) -> bool:
+    """Whether it is the `dispatch` of an asynchronous class-based view, as `method_decorator` hands it over."""
+    return getattr(getattr(getattr(view, "func", view), "__self__", None), "view_is_async", False)

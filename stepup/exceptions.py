@@ -67,7 +67,7 @@ class AccountRefused(StepUpError):
 
     Attributes:
         reason: one short word (``"inactive"``, ``"claims"``, ``"ambiguous"``, ``"unlinked"``, ``"unknown"``,
-            ``"conflict"``).
+            ``"conflict"``, ``"unverified e-mail"``).
     """
 
     def __init__(self, reason: str) -> None:

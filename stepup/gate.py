@@ -33,6 +33,8 @@ class Aged:
 
     def __post_init__(self) -> None:
         # Here, where a mistake shows when the view is defined, and not when somebody opens it.
+        if not isinstance(self.name, str):
+            raise TypeError("max_age goes with the name of a requirement")
         Requirement(max_age=self.max_age)
 
 
@@ -151,6 +153,8 @@ def _judge(request: HttpRequest, requirement: Requirement) -> Decision:
 
 async def _ajudge(request: HttpRequest, requirement: Requirement) -> Decision:
     user = await request.auser()
+    # From here on `request.user` can be asked in asynchronous code too, by a template for one.
+    request.user = user
     evidence = await session.aread_evidence(request.session, user) if user.is_authenticated else None
     return _decision(user, requirement, evidence)
 

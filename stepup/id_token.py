@@ -31,6 +31,8 @@ MAX_TOKEN_LENGTH = 64 * 1024
 #: How many keys of a JWKS are kept, and how many are tried on one ID token.
 MAX_KEYS = 100
 MAX_TRIES = 10
+#: How deeply claims may be nested.
+MAX_DEPTH = 64
 MIN_RSA_BITS = 2048  # RFC 7518, 3.3
 
 _CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
@@ -212,7 +214,24 @@ def parse_json(data: bytes) -> Any:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(value)
     return value
+
+
+def _check_depth(value: object) -> None:
+    """Refuse what is read here, and then cannot be written further down the stack."""
+    layer, depth = [value], 0
+    while layer:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError("nested too deeply")
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -276,7 +295,8 @@ def _verified_payload(
     for key in candidates[:MAX_TRIES]:
         if _signed(alg, signing_input, key, signature):
             return _object(payload, "payload"), (alg, key)
-    if alg.startswith("HS") or (named is not None and candidates):
+    # Only a key of that very name settles it; of any other, a newer set of keys might have one.
+    if alg.startswith("HS") or (named is not None and any(key.kid == named for key in candidates)):
         _refuse("signature", "mismatch")
     raise UnknownKey("kid", "unknown")
 

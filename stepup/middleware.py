@@ -77,12 +77,19 @@ def _required(request: HttpRequest) -> Requirement | None:
         return None
     if match.view_name in OWN_VIEWS or match.view_name == settings.callback_url_name:
         return None
-    return requirement_for(match.view_name, settings.protected_views)
+    # An app that is included twice has two instance namespaces, and whoever writes its own name means both.
+    by_app = ":".join([*match.app_names, match.url_name or ""])
+    return requirement_for(settings.protected_views, match.view_name, by_app)
 
 
-def requirement_for(view_name: str, protected: Mapping[str, Requirement]) -> Requirement | None:
-    """The requirement that the settings put on a URL name, namespaces included; None for none."""
-    if exact := protected.get(view_name):
-        return exact
-    patterns = [name for name in protected if name.endswith("*") and view_name.startswith(name[:-1])]
+def requirement_for(protected: Mapping[str, Requirement], *names: str) -> Requirement | None:
+    """The requirement that the settings put on a view by one of its names, namespaces included; None for none."""
+    for name in names:
+        if exact := protected.get(name):
+            return exact
+    patterns = [
+        pattern
+        for pattern in protected
+        if pattern.endswith("*") and any(name.startswith(pattern[:-1]) for name in names)
+    ]
     return protected[max(patterns, key=len)] if patterns else None

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from requests.auth import AuthBase, HTTPBasicAuth
 
@@ -75,12 +75,16 @@ class _Cached(Generic[T]):
         try:
             now = clock.monotonic()
             if self._is_due(newer_than, now):
-                self._asked_at = now
                 try:
                     self._value, self._failure = self._fetch(), None
                     self._got_at = clock.monotonic()
                 except ProviderError as error:
                     self._failure = error
+                finally:
+                    # From the end of the attempt: those who waited for it must not make one each.
+                    self._asked_at = clock.monotonic()
+                    if newer_than is not None:
+                        self._renewed_at = self._asked_at
             if self._value is not None:
                 return self._value
             # Only a failure leaves nothing behind. Within the cool-down it is the answer for everybody.
@@ -92,11 +96,8 @@ class _Cached(Generic[T]):
     def _is_due(self, newer_than: T | None, now: float) -> bool:
         if self._value is None or now >= self._got_at + self._max_age:
             return now >= self._asked_at + COOL_DOWN
-        if self._value is not newer_than or now < self._renewed_at + COOL_DOWN:
-            return False
         # Random key names must not become a request each; but the first is asked about at once.
-        self._renewed_at = now
-        return True
+        return self._value is newer_than and now >= self._renewed_at + COOL_DOWN
 
 
 class Provider:
@@ -127,14 +128,14 @@ class Provider:
         Raises:
             ProviderError: the settings do not name it, and the metadata cannot be had or does not either.
         """
-        if explicit := self.settings.endpoints.get(name):
-            return explicit
-        url = self.metadata().get(name)
-        if not isinstance(url, str) or _scheme(url) not in ("http", "https"):
+        explicit = self.settings.endpoints.get(name)
+        url = explicit or self.metadata().get(name)
+        parts = _parts(url)
+        if parts is None:
             raise ProviderError("metadata", f"no {name}")
-        if _scheme(self.settings.issuer) == "https" and _scheme(url) != "https":
+        if not explicit and parts.scheme != "https" and self.settings.issuer.startswith("https:"):
             raise ProviderError("metadata", f"{name} without TLS")
-        return url
+        return parts.geturl()
 
     def promises_iss(self) -> bool:
         """Whether the OP says that each of its authorization responses carries `iss` (RFC 9207, section 3).
@@ -248,11 +249,13 @@ class Provider:
         return value
 
 
-def _scheme(url: str) -> str:
+def _parts(url: object) -> SplitResult | None:
+    """An endpoint's URL in parts; None for what is none. It has no fragment (RFC 6749, 3.1 and 3.2)."""
     try:
-        return urlsplit(url).scheme
+        parts = urlsplit(url if isinstance(url, str) else "")
     except ValueError:
-        return ""
+        return None
+    return parts if parts.scheme in ("http", "https") and parts.hostname and not parts.fragment else None
 
 
 _current: tuple[conf.Settings, int, Provider] | None = None

@@ -6,16 +6,18 @@ lets staff act as somebody else keeps the session), or simply damaged. Whatever 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieStore
 from django.http import HttpRequest
 
 from stepup import conf
@@ -60,9 +62,9 @@ class Pending:
         silent: sent with ``prompt=none`` by mozilla-django-oidc's middleware, without the user's knowing.
     """
 
-    state: str
-    nonce: str
-    code_verifier: str | None
+    state: str = field(repr=False)
+    nonce: str = field(repr=False)
+    code_verifier: str | None = field(repr=False)
     next: str
     requirement: Requirement | None = None
     user: str | None = None
@@ -103,14 +105,10 @@ async def aread_evidence(session: SessionBase, user: User) -> Evidence | None:
 def record(
     request: HttpRequest, user: AbstractBaseUser, claims: Mapping[str, Any], *, proof_claims: Iterable[str] = ()
 ) -> Evidence:
-    """Add the evidence in validated claims to the session of a user who is signed in, and give the session a new key.
-
-    The key changes so that one that was known before the elevation is worth nothing after it (ASVS 5.0, 7.2.4).
-    """
+    """Add the evidence in validated claims to the session of a user who is signed in."""
     new = Evidence.from_claims(claims, proof_claims=proof_claims)
     old = read_evidence(request.session, user)
     together = old.add(new) if old and (old.issuer, old.subject) == (new.issuer, new.subject) else new
-    request.session.cycle_key()
     request.session[EVIDENCE] = {
         "user": str(user.pk),
         "claims": {
@@ -179,6 +177,32 @@ def take_pending(request: HttpRequest, state: str, settings: conf.Settings, *, n
     return None
 
 
+def rotate(request: HttpRequest) -> None:
+    """Give the session a new key, so that one from before an elevation is worth nothing after it (ASVS 5.0, 7.2.4).
+
+    The last thing to do: from here on the browser needs the answer to be signed in still, and an error would lose it.
+    """
+    request.session.cycle_key()
+
+
+def snapshot(session: SessionBase) -> dict[str, Any]:
+    """What is on the session, apart from it."""
+    return copy.deepcopy(dict(session.items()))
+
+
+def changed_since(session: SessionBase, before: Mapping[str, Any]) -> dict[str, Any]:
+    """What has been put on the session since a snapshot: by a site's hooks, while the OP was asked."""
+    return {key: value for key, value in session.items() if key not in before or before[key] != value}
+
+
+def revert(session: SessionBase, before: Mapping[str, Any]) -> None:
+    """Take the session back to a snapshot of it as it was saved, without asking what is stored now."""
+    for key in changed_since(session, before):
+        del session[key]
+    session.update(before)
+    session.modified = _is_in_cookie(session)
+
+
 def renewed(session: SessionBase) -> SessionBase | None:
     """The session as it is stored now, other requests having had their time; ``None`` where it has been ended.
 
@@ -211,12 +235,13 @@ def settle(request: HttpRequest, requirement: Requirement, path: str, *, now: fl
 
 
 def _save(session: SessionBase) -> None:
-    key = session.session_key
     session.save()
-    if session.session_key == key:
-        # All of it is stored. Stored again with the response, it would undo what parallel requests do meanwhile. Only
-        # sessions in cookies, whose key is what they hold, are not stored before the response is.
-        session.modified = False
+    # All of it is stored. Stored again with the response, it would undo what parallel requests do meanwhile.
+    session.modified = _is_in_cookie(session)
+
+
+def _is_in_cookie(session: SessionBase) -> bool:
+    return isinstance(session, CookieStore)
 
 
 def _bound(stored: object, user: User) -> dict[str, Any] | None:
@@ -268,6 +293,9 @@ def _pending(state: str, entry: Mapping[str, Any], settings: conf.Settings) -> P
             requirement = Requirement.from_mapping(
                 {key: value for key, value in need.items() if key != "name"}, name=need["name"]
             )
+        texts = [entry["nonce"], entry["pkce"], entry["next"], entry.get("user", "")]
+        if not all(isinstance(text, str) for text in texts):
+            return None
         return Pending(
             state=state,
             nonce=entry["nonce"],
@@ -287,13 +315,14 @@ def _base_pending(
 ) -> Pending | None:
     if not isinstance(base, dict) or not isinstance(base.get("nonce"), str) or not _is_time(base.get("added_on")):
         return None
-    if now - base["added_on"] > settings.pending_max_age:
+    code_verifier, next_url = base.get("code_verifier"), session.get(BASE_NEXT)
+    if now - base["added_on"] > settings.pending_max_age or not isinstance(code_verifier or "", str):
         return None
     return Pending(
         state=state,
         nonce=base["nonce"],
-        code_verifier=base.get("code_verifier"),
-        next=session.get(BASE_NEXT) or "",
+        code_verifier=code_verifier,
+        next=next_url if isinstance(next_url, str) else "",
         user=session.get(SESSION_KEY),
         started=base["added_on"],
         silent=True,

@@ -6,11 +6,12 @@ import logging
 from typing import Any
 
 from django.contrib import auth
-from django.contrib.auth import load_backend
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import resolve_url
 from django.utils.decorators import method_decorator
+from django.utils.functional import cached_property
+from django.views.decorators.debug import sensitive_variables
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView, OIDCLogoutView
 
 from stepup import challenge, clock, conf, provider, session, signals, verdicts
@@ -53,6 +54,21 @@ class AuthenticationRequestView(OIDCAuthenticationRequestView):
         # Not the base class's, which wants the endpoints in the settings.
         super(OIDCAuthenticationRequestView, self).__init__(*args, **kwargs)
 
+    @cached_property
+    def OIDC_OP_AUTH_ENDPOINT(self) -> str:  # noqa: N802 - the base class's names
+        return provider.current().endpoint("authorization_endpoint")
+
+    @cached_property
+    def OIDC_RP_CLIENT_ID(self) -> str:  # noqa: N802
+        return conf.current().client_id
+
+    def get_extra_params(self, request: HttpRequest) -> dict[str, Any]:
+        """Further parameters for the authentication request: those of `OIDC_AUTH_REQUEST_EXTRA_PARAMS`.
+
+        A copy, to which an override may add. The base class hands out the settings dictionary itself.
+        """
+        return dict(conf.current().extra_params)
+
     def get(self, request: HttpRequest) -> HttpResponse:
         next_url = request.GET.get(conf.current().redirect_field_name, "")
         try:
@@ -75,6 +91,7 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
     user: Any
     pending: Pending | None = None
     failure: HttpResponse
+    saved: dict[str, Any]
 
     @property
     def success_url(self) -> str:
@@ -90,6 +107,7 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
     def get(self, request: HttpRequest) -> HttpResponse:
         return verdicts.private(self._answer(request))
 
+    @sensitive_variables()
     def _answer(self, request: HttpRequest) -> HttpResponse:
         if any(len(request.GET.getlist(name)) > 1 for name in ("state", "code", "iss", "error")):
             # Two values are read as the first by one party and as the last by another.
@@ -106,48 +124,53 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             return self._declined(request, pending, error)
         if not request.GET.get("code"):
             return self._fail(Verdict.INVALID, "code: missing")
+        self.saved = session.snapshot(request.session)
         try:
             user = auth.authenticate(request, nonce=pending.nonce, code_verifier=pending.code_verifier)
-        except ClaimError as error:
-            return self._fail(Verdict.INVALID, str(error))
-        except TokenRequestRefused as error:
-            return self._fail(Verdict.INVALID, str(error))
+        except (ClaimError, TokenRequestRefused) as error:
+            return self._undo(Verdict.INVALID, str(error))
         except ProviderError as error:
-            return self._fail(Verdict.UNAVAILABLE, str(error))
+            return self._undo(Verdict.UNAVAILABLE, str(error))
         except WrongUser:
-            return self._fail(Verdict.WRONG_USER, "sub: mismatch")
+            return self._undo(Verdict.WRONG_USER, "sub: mismatch")
         except AccountRefused as error:
-            return self._fail(Verdict.NO_ACCOUNT, str(error))
+            return self._undo(Verdict.NO_ACCOUNT, str(error))
         login = getattr(user, "stepup_login", None)
         if user is None or not isinstance(login, VerifiedLogin):
             # No backend of ours is configured, or another vouched for the user: then nothing was verified here.
-            return self._fail(Verdict.NO_ACCOUNT, "backend: no user")
-        return self._accept(request, pending, user, login)
+            return self._undo(Verdict.NO_ACCOUNT, "backend: no user")
+        return self._accept(request, pending, user, login, session.changed_since(request.session, self.saved))
 
-    def _accept(self, request: HttpRequest, pending: Pending, user: Any, login: VerifiedLogin) -> HttpResponse:
+    @sensitive_variables()
+    def _accept(
+        self, request: HttpRequest, pending: Pending, user: Any, login: VerifiedLogin, by_hooks: dict[str, Any]
+    ) -> HttpResponse:
         # The OP took its time. What the session has become meanwhile counts, not what it was.
         before, now = request.session, session.renewed(request.session)
         if now is None and pending.user is not None:
-            return self._fail(Verdict.EXPIRED, "session: ended meanwhile")
+            return self._undo(Verdict.EXPIRED, "session: ended meanwhile")
         request.session = now if now is not None else type(before)()
         signed_in = _pk(auth.get_user(request))
         if signed_in != pending.user and (signed_in is None or signed_in != str(user.pk)):
             request.session = before
-            return self._fail(Verdict.EXPIRED, "session: another user meanwhile")
+            return self._undo(Verdict.EXPIRED, "session: another user meanwhile")
 
         self.user = user
         if signed_in is None:
-            auth.login(request, user)
+            auth.login(request, user)  # which gives the session a new key
         else:
             request.user = user
+        request.session.update(by_hooks)
         requirement, settings = pending.requirement, conf.current()
         named = settings.proof_claims | (requirement.proof_claims if requirement else frozenset())
         evidence = session.record(request, user, login.claims, proof_claims=named)
         session.note_renewal(request, due=clock.now() + settings.renew_after)
-        backend: Any = load_backend(user.backend)
-        backend.request = request
-        backend.store_tokens(login.access_token, login.id_token)
-        return self._judge(request, pending, evidence, Evidence.from_claims(login.claims, proof_claims=named))
+        login.backend.store_tokens(login.access_token, login.id_token)
+        received = Evidence.from_claims(login.claims, proof_claims=named)
+        response = self._judge(request, pending, evidence, received)
+        if signed_in is not None:
+            session.rotate(request)
+        return response
 
     def _judge(self, request: HttpRequest, pending: Pending, evidence: Evidence, received: Evidence) -> HttpResponse:
         requirement, settings, now = pending.requirement, conf.current(), clock.now()
@@ -182,6 +205,11 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         if issuer is None:
             return "iss: missing" if provider.current().promises_iss() else ""
         return "" if issuer == settings.issuer else "iss: mismatch"
+
+    def _undo(self, verdict: Verdict, *reasons: str) -> HttpResponse:
+        """Fail, and take back what hooks have put on the session of somebody who is now not signed in by it."""
+        session.revert(self.request.session, self.saved)
+        return self._fail(verdict, *reasons)
 
     def _fail(self, verdict: Verdict, *reasons: str) -> HttpResponse:
         pending, retry_url = self.pending, ""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import View
 
 from stepup import Requirement
 from stepup.decorators import mfa_required, stepup_required
 from stepup.gate import Aged
+from tests.visitor import Visitor
 
 
 def view(request: HttpRequest) -> HttpResponse:
@@ -42,6 +45,41 @@ def test_a_view_keeps_its_name_and_says_what_it_requires(decorated: Any, needs: 
 def test_what_other_decorators_have_noted_is_kept() -> None:
     decorated: Any = mfa_required(csrf_exempt(view))
     assert decorated.csrf_exempt is True
+
+
+def test_the_dispatch_of_an_asynchronous_class_is_decorated_as_asynchronous(visitor: Visitor) -> None:
+    @method_decorator(mfa_required, name="dispatch")
+    class Page(View):
+        async def get(self, request: HttpRequest) -> HttpResponse:
+            return HttpResponse("shown")
+
+    visitor.step_up("/decorated/")
+    request = visitor.get("/open/").wsgi_request
+
+    response = async_to_sync(Page.as_view())(request)
+
+    assert response.content == b"shown"
+    assert "no-store" in response["Cache-Control"]
+    visitor.client.logout()
+    request = visitor.get("/open/").wsgi_request
+    assert async_to_sync(Page.as_view())(request).status_code == 302
+
+
+def test_the_dispatch_of_a_class_may_be_decorated(visitor: Visitor) -> None:
+    @method_decorator(mfa_required, name="dispatch")
+    class Page(View):
+        def get(self, request: HttpRequest) -> HttpResponse:
+            return HttpResponse("shown")
+
+    assert Page.as_view()(visitor.get("/open/").wsgi_request).status_code == 302
+    visitor.step_up("/decorated/")
+    assert Page.as_view()(visitor.get("/open/").wsgi_request).content == b"shown"
+
+
+@pytest.mark.parametrize("requirement", [Requirement(max_age=5), view])
+def test_a_max_age_goes_with_a_name_alone(requirement: Any) -> None:
+    with pytest.raises(TypeError, match="name of a requirement"):
+        stepup_required(requirement, max_age=5)
 
 
 @pytest.mark.parametrize("decorate", [mfa_required, stepup_required("sudo"), mfa_required(max_age=5)])

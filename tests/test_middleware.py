@@ -13,6 +13,7 @@ from stepup import Requirement
 from stepup.gate import StepUpRequired
 from stepup.middleware import StepUpMiddleware, requirement_for
 from stepup.testing.provider.launcher import RunningProvider
+from tests.urls import payroll
 from tests.visitor import Visitor, query
 
 EXACT, SHORT, LONG, ALL = (Requirement(max_age=age) for age in (1, 2, 3, 4))
@@ -33,11 +34,11 @@ PROTECTED = {"admin:index": EXACT, "admin:*": SHORT, "admin:auth_*": LONG, "sala
     ],
 )
 def test_an_exact_name_wins_and_then_the_longest_pattern(view_name: str, requirement: Requirement | None) -> None:
-    assert requirement_for(view_name, PROTECTED) is requirement
+    assert requirement_for(PROTECTED, view_name) is requirement
 
 
 def test_a_lone_star_is_every_name() -> None:
-    assert requirement_for("anything:at:all", {"*": ALL}) is ALL
+    assert requirement_for({"*": ALL}, "anything:at:all") is ALL
 
 
 def test_a_site_that_protects_everything_can_still_be_signed_in_to(visitor: Visitor, settings: Any) -> None:
@@ -83,8 +84,33 @@ def test_raising_it_where_the_requirement_is_satisfied_is_a_plain_refusal_and_no
     assert visitor.get("/always/").status_code == 403
 
 
+def test_an_app_that_is_included_twice_is_protected_under_either_instance(
+    op: RunningProvider, client: Client, settings: Any
+) -> None:
+    settings.ROOT_URLCONF = "tests.test_middleware"
+    for path_, named in [
+        ("/archive/list/", "payroll:*"),
+        ("/archive/list/", "payroll:list"),
+        ("/archive/list/", "archive:*"),
+    ]:
+        settings.STEPUP = {**settings.STEPUP, "PROTECTED_VIEWS": {named: "mfa"}}
+        assert client.get(path_).status_code == 302, named
+
+
+def test_an_exact_name_of_the_instance_wins_over_that_of_the_app() -> None:
+    protected = {"archive:list": EXACT, "payroll:list": SHORT, "payroll:*": LONG}
+    assert requirement_for(protected, "archive:list", "payroll:list") is EXACT
+    assert requirement_for(protected, "old:list", "payroll:list") is SHORT
+    assert requirement_for(protected, "old:new", "payroll:new") is LONG
+
+
 def _always(request: Any) -> Any:
     raise StepUpRequired("mfa")
 
 
-urlpatterns = [path("always/", _always), path("oidc/", include("stepup.urls"))]
+urlpatterns = [
+    path("always/", _always),
+    path("archive/", include(payroll, namespace="archive")),
+    path("payroll/", include(payroll)),
+    path("oidc/", include("stepup.urls")),
+]

@@ -107,10 +107,12 @@ def test_evidence_about_another_subject_replaces_the_old(request_: Any, user: Us
     assert evidence.proofs == {"amr": {"pwd": 100}}
 
 
-def test_recording_changes_the_session_key(request_: Any, user: User) -> None:
+def test_rotating_changes_the_session_key_and_keeps_what_was_proved(request_: Any, user: User) -> None:
     before = request_.session.session_key
-    session.record(request_, user, claims())
+    recorded = session.record(request_, user, claims())
+    session.rotate(request_)
 
+    assert session.evidence(request_) == recorded
     assert request_.session.session_key != before
     assert not SessionStore().exists(before)
 
@@ -234,6 +236,10 @@ def test_a_pending_request_for_a_requirement_that_is_gone_is_refused(request_: A
     "change",
     [
         {"nonce": None},
+        {"nonce": 5},
+        {"next": 5},
+        {"pkce": None},
+        {"user": 5},
         {"need": {"amr": []}},
         {"need": {"name": "x", "amr": "mfa"}},
         {"need": 5},
@@ -318,6 +324,21 @@ def test_requests_of_the_base_librarys_middleware_are_taken_once(request_: Any, 
 def test_damaged_or_old_requests_of_the_base_library_are_refused(request_: Any, entry: Any) -> None:
     request_.session["oidc_states"] = {"s": entry}
     assert session.take_pending(request_, "s", conf.current(), now=NOW) is None
+
+
+def test_what_hooks_have_put_on_the_session_is_known_and_can_be_taken_back(request_: Any) -> None:
+    store = request_.session
+    store.update({"kept": 1, "list": [1], "removed": 1})
+    store.save()
+    before = session.snapshot(store)
+    store["list"].append(2)
+    store.update({"new": 1})
+    del store["removed"]
+
+    assert session.changed_since(store, before) == {"list": [1, 2], "new": 1}
+    session.revert(store, before)
+    assert dict(store.items()) == {"kept": 1, "list": [1], "removed": 1}
+    assert not store.modified
 
 
 def test_a_session_that_is_gone_has_no_renewed_one(request_: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.views.debug import ExceptionReporter
 
 from stepup import clock
 from stepup.backends import StepUpBackend
@@ -22,11 +23,16 @@ class Interrupted(StepUpBackend):
     """While it asks the OP, something happens in another tab."""
 
     meanwhile: Callable[[], object] = dict
+    at_last: Callable[[], object] = dict
 
     def get_token(self, payload: dict[str, Any]) -> dict[str, Any]:
         answer = super().get_token(payload)
         type(self).meanwhile()
         return answer
+
+    def store_tokens(self, access_token: str, id_token: str) -> None:
+        type(self).at_last()
+        super().store_tokens(access_token, id_token)
 
 
 class LetsAnybodyIn:
@@ -49,7 +55,7 @@ def the_clock_is_put_back() -> Iterator[None]:
 def uninterrupted(settings: Any) -> Iterator[None]:
     settings.AUTHENTICATION_BACKENDS = ["tests.test_views.Interrupted"]
     yield
-    Interrupted.meanwhile = dict
+    Interrupted.meanwhile = Interrupted.at_last = dict
 
 
 def assert_refused_and_untouched(visitor: Visitor, callback: str, status: int, verdict: str, reason: str) -> None:
@@ -304,6 +310,38 @@ def test_somebody_who_signed_out_before_the_answer_came_is_not_signed_in_by_it(w
 
     assert back.context["reasons"] == ["session: another user than at the start"]
     assert not visitor.session.get("_auth_user_id")
+
+
+def fail() -> None:
+    raise RuntimeError("the site's own hook is broken")
+
+
+@pytest.mark.parametrize("hook", ["meanwhile", "at_last"])
+def test_a_hook_that_breaks_signs_nobody_out(waiting: tuple[Visitor, str], hook: str) -> None:
+    visitor, callback = waiting
+    before, key = dict(visitor.session), visitor.client.cookies["sessionid"].value
+    visitor.client.raise_request_exception = False
+    setattr(Interrupted, hook, fail)
+
+    assert visitor.come_back(callback).status_code == 500
+
+    assert visitor.client.cookies["sessionid"].value == key
+    assert dict(visitor.session) == {**before, "stepup_pending": {}}
+
+
+def test_what_is_secret_is_not_in_the_report_of_a_hook_that_breaks(waiting: tuple[Visitor, str], settings: Any) -> None:
+    visitor, callback = waiting
+    visitor.client.raise_request_exception = False
+    (pending,) = visitor.session["stepup_pending"].values()
+    Interrupted.at_last = fail
+
+    response = visitor.come_back(callback)
+
+    reporter = ExceptionReporter(response.wsgi_request, *response.exc_info)
+    report = reporter.get_traceback_html() + reporter.get_traceback_text()
+    assert "store_tokens" in report
+    for secret in (pending["nonce"], pending["pkce"], settings.OIDC_RP_CLIENT_SECRET):
+        assert secret not in report
 
 
 def test_where_no_backend_of_ours_is_configured_nobody_is_signed_in(visitor: Visitor, settings: Any) -> None:
