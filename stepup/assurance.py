@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -119,6 +119,12 @@ class Requirement:
             if value or (key == "max_age" and value is not None):
                 plain[key] = value
         return plain
+
+    def within(self, seconds: float) -> Requirement:
+        """The same, where proof that is so many seconds old is fresh enough; itself where it is so already."""
+        if self.max_age is None or seconds <= self.max_age:
+            return self
+        return replace(self, max_age=math.ceil(seconds))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Its read-only mappings can be neither pickled nor copied deeply, and signals hand it to task queues.

@@ -172,8 +172,8 @@ class StepUpBackend(OIDCAuthenticationBackend):
         """
         answer = provider.current().userinfo(access_token)
         userinfo = self._verify_userinfo(answer) if isinstance(answer, str) else answer
-        if "sub" not in userinfo:
-            raise ClaimError("sub", "missing in userinfo")
+        if userinfo.get("sub") != payload["sub"]:
+            raise ClaimError("sub", "mismatch in userinfo")
         return userinfo
 
     @sensitive_variables()
@@ -193,6 +193,7 @@ class StepUpBackend(OIDCAuthenticationBackend):
             raise SuspiciousOperation("An access token alone identifies nobody.")
         userinfo = self.get_userinfo(access_token, id_token, payload)
         if userinfo.get("sub", payload["sub"]) != payload["sub"]:
+            # Once more, because a site's own `get_userinfo` may have asked.
             raise ClaimError("sub", "mismatch in userinfo")
         if not isinstance(userinfo.get("email") or "", str) or not self.verify_claims(userinfo):
             raise AccountRefused("claims")

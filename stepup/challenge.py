@@ -42,8 +42,16 @@ _SALT = "stepup.requirement"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
-def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -> HttpResponse:
-    """The answer to a request that does not satisfy a requirement, in the form that the client understands."""
+def answer(
+    request: HttpRequest, requirement: Requirement, decision: Decision, *, goes_in_circles: bool = False
+) -> HttpResponse:
+    """The answer to a request that does not satisfy a requirement, in the form that the client understands.
+
+    Args:
+        decision: what is unmet.
+        goes_in_circles: a step-up for this page was found satisfied a moment ago. If the page still asks, then it and
+            the callback disagree, and the OP is not asked again.
+    """
     logger.info(
         "Step-up challenged: %s (%s)",
         requirement.name or "unnamed requirement",
@@ -64,7 +72,7 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
         return _not_sent(request, requirement)
 
     here = request.get_full_path()
-    if session.is_settled(request, requirement, here, now=clock.now()):
+    if goes_in_circles:
         return verdicts.page(
             request,
             Verdict.IGNORED,

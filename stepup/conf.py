@@ -89,6 +89,7 @@ class Settings:
     documentation_url: str
     login_redirect_url: str
     logout_redirect_url: str
+    session_cookie_name: str
     authenticate_class: str
     callback_class: str
     development_provider: Any = field(repr=False)
@@ -263,6 +264,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         documentation_url=read.take("DOCUMENTATION_URL", "", _string, "a URL"),
         login_redirect_url=django_settings.LOGIN_REDIRECT_URL,
         logout_redirect_url=str(django_settings.LOGOUT_REDIRECT_URL or "/"),
+        session_cookie_name=django_settings.SESSION_COOKIE_NAME,
         authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView"),
         callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView"),
         development_provider=oidc("STEPUP_PROVIDER", {}),

@@ -84,7 +84,7 @@ def check(request: HttpRequest, needs: Needs) -> HttpResponse | None:
     """None where the request may go on; else the answer to give instead."""
     requirement = resolve(request, needs)
     decision = _judge(request, requirement)
-    return None if decision.satisfied else challenge.answer(request, requirement, decision)
+    return None if decision.satisfied else _answer(request, requirement, decision)
 
 
 async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
@@ -94,7 +94,7 @@ async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
     if decision.satisfied:
         return None
     # The answer may take a session to save or the OP to be asked: work for a thread, and seldom done.
-    return await sync_to_async(challenge.answer)(request, requirement, decision)
+    return await sync_to_async(_answer)(request, requirement, decision)
 
 
 def guard(request: HttpRequest, needs: Needs, proceed: Callable[[], Any]) -> Any:
@@ -143,6 +143,17 @@ def is_remembered(request: HttpRequest) -> bool:
 def seal(response: Any) -> Any:
     """Keep a protected page out of caches, so that the back button shows nothing of it after sign-out."""
     return private(response) if isinstance(response, HttpResponseBase) else response
+
+
+def _answer(request: HttpRequest, requirement: Requirement, decision: Decision) -> HttpResponse | None:
+    now = clock.now()
+    settled = session.settled(request, requirement, request.get_full_path(), now=now)
+    if settled is not None:
+        evidence = session.read_evidence(request.session, request.user)
+        if _decision(request.user, requirement.within(settled.trip), evidence).satisfied:
+            session.use_up_settled(request)
+            return None
+    return challenge.answer(request, requirement, decision, goes_in_circles=settled is not None)
 
 
 def _judge(request: HttpRequest, requirement: Requirement) -> Decision:

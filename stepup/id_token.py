@@ -347,7 +347,7 @@ def _check_audience(claims: Mapping[str, Any], audiences: Collection[str]) -> No
         azp = claims["azp"]
         if not isinstance(azp, str) or azp not in audiences:
             _refuse("azp", "mismatch")
-    elif len(named) > 1:
+    elif len(set(named)) > 1:
         _refuse("azp", "missing")
 
 

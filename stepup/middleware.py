@@ -8,7 +8,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 
-from stepup import conf, gate
+from stepup import conf, gate, session
 from stepup.assurance import Requirement
 
 __all__ = ["StepUpMiddleware", "requirement_for"]
@@ -68,6 +68,7 @@ class StepUpMiddleware:
 
     @staticmethod
     def _finish(request: HttpRequest, response: Any) -> Any:
+        session.spare_cookie(request)
         return gate.seal(response) if gate.is_remembered(request) else response
 
 

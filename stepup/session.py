@@ -214,24 +214,51 @@ def renewed(session: SessionBase) -> SessionBase | None:
     return fresh if fresh.session_key else None
 
 
-def is_settled(request: HttpRequest, requirement: Requirement, path: str, *, now: float) -> bool:
-    """Whether a step-up for this requirement and page was found satisfied a moment ago.
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A step-up was found satisfied a moment ago, for this very requirement and page.
 
-    If the page still asks, then it and the callback disagree, and asking the OP again would go round in circles.
+    Attributes:
+        trip: how many seconds ago the authentication request went out. What was proved since is fresh for the page that
+            it was proved for, once, however small its `max_age`: somebody may have to look for their telephone.
     """
-    settled = request.session.get(SETTLED)
-    return (
-        isinstance(settled, list)
-        and len(settled) == 3
-        and settled[:2] == [_fingerprint(requirement), path]
-        and _is_time(settled[2])
-        and abs(now - settled[2]) < SETTLED_SECONDS
-    )
+
+    trip: float
 
 
-def settle(request: HttpRequest, requirement: Requirement, path: str, *, now: float) -> None:
-    """Note that a step-up was found satisfied, see :func:`is_settled`."""
-    request.session[SETTLED] = [_fingerprint(requirement), path, int(now)]
+def settled(request: HttpRequest, requirement: Requirement, path: str, *, now: float) -> Settled | None:
+    """The step-up that brought the user here, if one did."""
+    stored = request.session.get(SETTLED)
+    if (
+        isinstance(stored, list)
+        and len(stored) == 4
+        and stored[:2] == [_fingerprint(requirement), path]
+        and all(map(_is_time, stored[2:]))
+        and abs(now - stored[2]) < SETTLED_SECONDS
+    ):
+        return Settled(trip=now - stored[3])
+    return None
+
+
+def settle(request: HttpRequest, requirement: Requirement, path: str, *, now: float, started: float) -> None:
+    """Note that a step-up was found satisfied, see :class:`Settled`."""
+    request.session[SETTLED] = [_fingerprint(requirement), path, int(now), int(started)]
+
+
+def use_up_settled(request: HttpRequest) -> None:
+    """The page has been shown for it."""
+    del request.session[SETTLED]
+
+
+def spare_cookie(request: HttpRequest) -> None:
+    """Keep the browser's session cookie where the session that it names was gone when the request came.
+
+    Django would have the browser delete it. But a request that was on its way while an elevation gave the session its
+    new key would so delete the new one, and the user would be signed out.
+    """
+    store = getattr(request, "session", None)
+    if store is not None and store.accessed and not store.modified and store.is_empty():
+        request.COOKIES.pop(conf.current().session_cookie_name, None)
 
 
 def _save(session: SessionBase) -> None:
@@ -241,6 +268,7 @@ def _save(session: SessionBase) -> None:
 
 
 def _is_in_cookie(session: SessionBase) -> bool:
+    # Its key is what it holds, and it is not stored before the response is sent.
     return isinstance(session, CookieStore)
 
 

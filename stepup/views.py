@@ -175,11 +175,13 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
     def _judge(self, request: HttpRequest, pending: Pending, evidence: Evidence, received: Evidence) -> HttpResponse:
         requirement, settings, now = pending.requirement, conf.current(), clock.now()
         if requirement is not None and settings.enforced:
-            decision = evaluate(evidence, requirement, now=now, leeway=settings.leeway)
+            # What was proved since the request went out is fresh (OpenID Connect Core 1.0, 3.1.2.1).
+            asked = requirement.within(now - pending.started)
+            decision = evaluate(evidence, asked, now=now, leeway=settings.leeway)
             verdict = verdicts.judge(decision, received)
             if verdict is not Verdict.SATISFIED:
                 return self._fail(verdict, *map(str, decision.unmet))
-            session.settle(request, requirement, pending.next, now=now)
+            session.settle(request, requirement, pending.next, now=now, started=pending.started)
         logger.info(
             "Step-up satisfied: %s",
             _name(requirement) or "sign-in",

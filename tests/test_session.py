@@ -356,20 +356,24 @@ def test_a_session_in_a_cookie_is_renewed_from_what_it_holds(rf: Any) -> None:
     assert renewed["a"] == 1
 
 
-@pytest.mark.parametrize("stored", [None, [], ["x", "/a/", 1], [1], "x"])
+@pytest.mark.parametrize("stored", [None, [], ["x", "/a/", 1, 1], [1], "x", ["x", "/a/", "now", 1]])
 def test_what_is_no_settlement_settles_nothing(request_: Any, stored: Any) -> None:
     request_.session["stepup_settled"] = stored
-    assert not session.is_settled(request_, Requirement(amr=("mfa",)), "/a/", now=NOW)
+    assert session.settled(request_, Requirement(amr=("mfa",)), "/a/", now=NOW) is None
 
 
-def test_a_settlement_is_for_one_requirement_one_page_and_a_moment(request_: Any) -> None:
+def test_a_settlement_is_for_one_requirement_one_page_a_moment_and_once(request_: Any) -> None:
     mfa, sudo = Requirement(amr=("mfa",)), Requirement(max_age=300)
-    session.settle(request_, mfa, "/a/", now=NOW)
+    session.settle(request_, mfa, "/a/", now=NOW, started=NOW - 40)
 
-    assert session.is_settled(request_, mfa, "/a/", now=NOW + 9)
-    assert not session.is_settled(request_, mfa, "/a/", now=NOW + 10)
-    assert not session.is_settled(request_, mfa, "/b/", now=NOW)
-    assert not session.is_settled(request_, sudo, "/a/", now=NOW)
+    found = session.settled(request_, mfa, "/a/", now=NOW + 9)
+    assert found is not None
+    assert found.trip == 49
+    assert session.settled(request_, mfa, "/a/", now=NOW + 10) is None
+    assert session.settled(request_, mfa, "/b/", now=NOW) is None
+    assert session.settled(request_, sudo, "/a/", now=NOW) is None
+    session.use_up_settled(request_)
+    assert session.settled(request_, mfa, "/a/", now=NOW + 9) is None
 
 
 def test_a_pending_request_adds_under_300_bytes(visitor: Visitor) -> None:

@@ -312,6 +312,54 @@ def test_somebody_who_signed_out_before_the_answer_came_is_not_signed_in_by_it(w
     assert not visitor.session.get("_auth_user_id")
 
 
+def test_somebody_who_needs_long_for_the_second_factor_is_fresh_for_the_page_they_came_from_once(
+    visitor: Visitor, settings: Any
+) -> None:
+    settings.STEPUP = {**settings.STEPUP, "REQUIREMENTS": {"sudo": {"max_age": 0}}, "LEEWAY": 0}
+    challenge = visitor.get("/sudo/")
+    callback = visitor.authenticate(challenge, None)
+    clock.offset = 90  # the OP's clock, by which `auth_time` is told, stands still meanwhile
+
+    assert visitor.come_back(callback)["Location"] == "/sudo/"
+    assert visitor.get("/sudo-class/").status_code == 302, "another page has to ask for itself"
+    assert visitor.get("/sudo/").content.decode() == SECRET
+    assert query(visitor.get("/sudo/")["Location"])["prompt"] == "login", "and this one again, next time"
+
+
+def test_what_was_proved_before_the_request_went_out_is_not_made_fresh_by_the_trip(
+    visitor: Visitor, settings: Any
+) -> None:
+    settings.STEPUP = {**settings.STEPUP, "REQUIREMENTS": {"sudo": {"max_age": 0}}, "LEEWAY": 0}
+    visitor.come_back(visitor.authenticate(visitor.get("/oidc/authenticate/"), None))
+    clock.offset = 60
+    challenge = visitor.get("/sudo/")
+    # An OP that remembers the user, and ignores that it was told to ask.
+    remembered = with_query(challenge["Location"], prompt=None, max_age="9999")
+    clock.offset = 90
+    back = visitor.come_back(visitor.person.authenticate(remembered, factor=None))
+
+    assert (back.status_code, back.context["verdict"]) == (403, "stale")
+    assert visitor.get("/sudo/").status_code == 302
+
+
+def test_a_request_that_comes_with_the_key_from_before_an_elevation_does_not_delete_the_new_cookie(
+    visitor: Visitor,
+) -> None:
+    visitor.sign_in()
+    late = visitor.client.cookies["sessionid"].value
+    visitor.step_up("/decorated/")
+    new = visitor.client.cookies["sessionid"].value
+    visitor.client.cookies["sessionid"] = late
+
+    response = visitor.get("/")
+
+    assert "sessionid" not in response.cookies
+    visitor.client.cookies["sessionid"] = new
+    assert visitor.get("/decorated/").content.decode() == SECRET
+    response = visitor.client.post("/oidc/logout/")
+    assert response.cookies["sessionid"].value == "", "who signs out has the cookie deleted as ever"
+
+
 def fail() -> None:
     raise RuntimeError("the site's own hook is broken")
 
