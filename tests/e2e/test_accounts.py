@@ -66,7 +66,7 @@ def test_another_user_at_the_provider_changes_nothing_here(anna: Window, phone: 
 
     anna.page.get_by_role("link", name="Go to the start page").click()
     anna.expect_page("", "Hello Anna")
-    expect(anna.page.get_by_text("Asks for a second factor")).to_have_count(3)
+    expect(anna.page.locator(".tile", has_text="Asks for a second factor")).to_have_count(3)
 
 
 def test_after_the_wrong_user_the_right_one_can_try_again(anna: Window, phone: Phone) -> None:
@@ -164,7 +164,7 @@ def test_a_form_sent_without_the_second_factor_is_not_processed(anna: Window, ph
     anna.page.get_by_role("link", name="Confirm that it is you").click()
     step_up(anna, phone, "anna")
     anna.expect_page("", "Hello Anna")
-    expect(anna.page.get_by_text("Open in this session")).to_have_count(3)
+    expect(anna.page.locator(".tile", has_text="Open in this session")).to_have_count(3)
 
 
 def test_a_used_answer_of_the_provider_is_refused_and_nobody_is_signed_out(anna: Window) -> None:

@@ -26,7 +26,7 @@ def anna(window: Window) -> Window:
 
 def test_salary_opens_after_an_approval_on_the_phone(anna: Window, phone: Phone) -> None:
     anna.picture("02-start-before")
-    expect(anna.page.get_by_text("Asks for a second factor")).to_have_count(3)
+    expect(anna.page.locator(".tile", has_text="Asks for a second factor")).to_have_count(3)
 
     anna.page.get_by_role("link", name="Your salary").click()
     anna.expect_at_provider("Confirm that it is you")
@@ -43,7 +43,7 @@ def test_salary_opens_after_an_approval_on_the_phone(anna: Window, phone: Phone)
     anna.picture("07-salary")
 
     anna.open("")
-    expect(anna.page.get_by_text("Open in this session")).to_have_count(3)
+    expect(anna.page.locator(".tile", has_text="Open in this session")).to_have_count(3)
     expect(anna.page.get_by_role("listitem").filter(has_text="Multi-factor authentication")).to_contain_text(
         "just now, at"
     )
@@ -106,6 +106,7 @@ def test_a_denial_on_the_phone_leaves_the_page_shut_and_anna_signed_in(anna: Win
     phone.deny("anna")
     expect(anna.heading).to_have_text("The confirmation was cancelled")
     expect(anna.page.get_by_text(SALARY)).to_have_count(0)
+    expect(anna.page.get_by_text("You are still signed in, as before.")).to_be_visible()
     anna.picture("09-verdict-declined")
 
     anna.page.get_by_role("link", name="Try again").click()
@@ -137,7 +138,7 @@ def test_cancelling_goes_back_to_the_site_with_nothing_changed(anna: Window) -> 
 
     anna.page.get_by_role("link", name="Go to the start page").click()
     anna.expect_page("", "Hello Anna")
-    expect(anna.page.get_by_text("Asks for a second factor")).to_have_count(3)
+    expect(anna.page.locator(".tile", has_text="Asks for a second factor")).to_have_count(3)
 
 
 def test_a_one_time_code_does_as_well(window: Window, phone: Phone) -> None:
