@@ -481,6 +481,13 @@ def test_consent_is_not_asked_for(payroll: Application, anna: Person) -> None:
     assert "code" in answer(anna.authenticate(payroll.url(prompt="consent")))
 
 
+def test_a_person_can_sign_in_by_email_address_which_is_what_applications_hint_with(payroll: Application) -> None:
+    url = payroll.url(login_hint="anna@harbour.example")
+    assert "code=" in Person("anna@harbour.example", "anna-password").authenticate(url, factor=None)
+    with pytest.raises(StuckError):
+        Person("", "anna-password").authenticate(payroll.url(), factor=None)
+
+
 def test_a_login_hint_fills_in_the_username(payroll: Application) -> None:
     shown = page(requests.get(payroll.url(login_hint='ben"><b>')))
     assert shown.forms["sign-in"].fields["username"] == 'ben"><b>'

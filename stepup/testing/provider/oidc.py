@@ -369,6 +369,11 @@ class Provider:
         self.resource_protector = ResourceProtector()
         self.resource_protector.register_token_validator(AccessTokenValidator(self.state))
 
+    def user_named(self, name: str) -> User | None:
+        """Somebody by username or, as applications hint with it, by e-mail address."""
+        by_email = (user for user in self.users.values() if name and user.email == name)
+        return self.users.get(name) or next(by_email, None)
+
     def asked(self, parameters: Mapping[str, str]) -> Asked:
         """What a valid authentication request asks for."""
         understood = self.personality.parameters(dict(parameters))

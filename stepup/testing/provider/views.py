@@ -173,7 +173,7 @@ def sign_in(request: HttpRequest, key: str) -> HttpResponse:
     session = _session(request)
     username = request.POST.get("username", "")
     if request.method == "POST":
-        user = provider.users.get(username)
+        user = provider.user_named(username)
         if user is not None and _same(user.password, request.POST.get("password", "")):
             return _signed_in(request, interaction, session, user)
     elif "other" not in request.GET:
