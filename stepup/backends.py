@@ -220,6 +220,11 @@ class StepUpBackend(OIDCAuthenticationBackend):
         digest = hashlib.sha256(f"{settings.issuer} {claims['sub']}".encode()).digest()
         return base64.urlsafe_b64encode(digest[:20]).rstrip(b"=").decode()
 
+    def filter_users_by_claims(self, claims: dict[str, Any]) -> Any:
+        """The accounts with the claims' e-mail address, in any case, or what the database takes for it."""
+        self._asked_by_email = True
+        return super().filter_users_by_claims(claims)
+
     @sensitive_variables()
     def may_link(self, user: Any, claims: dict[str, Any]) -> bool:
         """Whether an account that `filter_users_by_claims` found may be linked to the claims' subject, for good.
@@ -229,7 +234,7 @@ class StepUpBackend(OIDCAuthenticationBackend):
         """
         ours = getattr(user, user.get_email_field_name(), None) or ""
         claimed = claims.get("email") or ""
-        if not claimed or ours.casefold() != claimed.casefold():
+        if not self._asked_by_email and (not claimed or ours.casefold() != claimed.casefold()):
             return True
         return ours == claimed and self._is_verified(claims)
 
@@ -242,6 +247,7 @@ class StepUpBackend(OIDCAuthenticationBackend):
         known = _known_user(issuer, subject)
         if known is not None:
             return self._update(known, userinfo)
+        self._asked_by_email = False
         found = list(self.filter_users_by_claims(userinfo)[:2])
         if len(found) > 1:
             raise AccountRefused("ambiguous")

@@ -18,6 +18,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from stepup import conf
+from stepup.algorithms import SIGNING_ALGORITHMS
 from stepup.conf import Settings
 
 #: Settings of mozilla-django-oidc's that are not read here, with the value that changes nothing.
@@ -75,7 +76,7 @@ def _backend(loaded: Settings) -> Iterator[CheckMessage]:
 def _views(loaded: Settings) -> Iterator[CheckMessage]:
     from stepup.views import AuthenticationCallbackView, AuthenticationRequestView
 
-    callbacks = {name: callback for name, callback, _ in _patterns() if name is not None}
+    callbacks = {names[0]: callback for callback, names in _patterns() if names}
     wanted = {
         "oidc_authentication_init": (AuthenticationRequestView, "OIDC_AUTHENTICATE_CLASS", "stepup.E023"),
         loaded.callback_url_name: (AuthenticationCallbackView, "OIDC_CALLBACK_CLASS", "stepup.E024"),
@@ -96,8 +97,11 @@ def _views(loaded: Settings) -> Iterator[CheckMessage]:
 
 
 def _middleware(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup.middleware import StepUpMiddleware
+
     installed = list(django_settings.MIDDLEWARE)
-    if MIDDLEWARE not in installed:
+    position = next((place for place, path in enumerate(installed) if _is_subclass(path, StepUpMiddleware)), None)
+    if position is None:
         if loaded.protected_views:
             yield Error(
                 "STEPUP['PROTECTED_VIEWS'] protects nothing, because the middleware is not installed.",
@@ -105,7 +109,6 @@ def _middleware(loaded: Settings) -> Iterator[CheckMessage]:
                 id="stepup.E025",
             )
         return
-    position = installed.index(MIDDLEWARE)
     for needed in (
         "django.contrib.sessions.middleware.SessionMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -129,7 +132,7 @@ def _middleware(loaded: Settings) -> Iterator[CheckMessage]:
 def _urls(loaded: Settings) -> Iterator[CheckMessage]:
     from stepup.gate import Aged
 
-    names = {name for _, _, full_names in _patterns() for name in full_names}
+    names = {name for _, full_names in _patterns() for name in full_names}
     for protected in loaded.protected_views:
         prefix = protected.removesuffix("*")
         if not any(name.startswith(prefix) if protected != prefix else name == prefix for name in names):
@@ -137,7 +140,7 @@ def _urls(loaded: Settings) -> Iterator[CheckMessage]:
                 f"STEPUP['PROTECTED_VIEWS'] names {protected!r}, but no URL has that name: nothing is protected by it.",
                 id="stepup.E027",
             )
-    for _, callback, _ in _patterns():
+    for callback, _ in _patterns():
         needs = getattr(callback, "stepup_requirement", None)
         name = needs.name if isinstance(needs, Aged) else needs
         if isinstance(name, str) and name not in loaded.requirements:
@@ -149,34 +152,35 @@ def _urls(loaded: Settings) -> Iterator[CheckMessage]:
 
 
 def _keys(loaded: Settings) -> Iterator[CheckMessage]:
-    for algorithm in loaded.algorithms:
-        if str(algorithm).startswith("HS") and len(loaded.client_secret.encode()) * 8 < int(algorithm[2:]):
+    for algorithm in SIGNING_ALGORITHMS.intersection(loaded.algorithms):
+        if algorithm.startswith("HS") and len(loaded.client_secret.encode()) * 8 < int(algorithm[2:]):
             yield Error(
                 f"OIDC_RP_CLIENT_SECRET is too short for {algorithm}: whoever has an ID token could find it by trying.",
                 hint=f"It needs {int(algorithm[2:]) // 8} bytes (RFC 7518, 3.2). Better, have the provider sign "
                 'with RS256 or ES256, and set OIDC_RP_SIGN_ALGO = "RS256".',
                 id="stepup.E029",
             )
-    if isinstance(loaded.sign_key, (str, bytes)):
-        from stepup.id_token import KeySet
+    from stepup.id_token import KeySet
 
-        try:
-            KeySet.from_pem(loaded.sign_key)
-        except ValueError:
-            yield Error("OIDC_RP_IDP_SIGN_KEY is no public key in PEM that may be used.", id="stepup.E030")
+    try:
+        is_usable = loaded.sign_key is None or bool(KeySet.from_setting(loaded.sign_key).keys)
+    except (TypeError, ValueError):
+        is_usable = False
+    if not is_usable:
+        yield Error("OIDC_RP_IDP_SIGN_KEY is no public key, in PEM or as a JWK, that may be used.", id="stepup.E030")
 
 
 def _transport(loaded: Settings) -> Iterator[CheckMessage]:
     if django_settings.DEBUG:
         return
     for what, url in (("STEPUP['ISSUER']", loaded.issuer), *loaded.endpoints.items()):
-        if url and urlsplit(url).scheme != "https" and not _is_loopback(urlsplit(url).hostname):
+        if url and not _is_safe(url):
             yield Error(
                 f"{what} is not https: whoever is on the way can sign in as anybody.",
                 hint="Only with DEBUG, or on this very machine, may it be plain http.",
                 id="stepup.E031",
             )
-    if loaded.verify_tls is False:
+    if not loaded.verify_tls and loaded.verify_tls is not None:
         yield Error(
             "OIDC_VERIFY_SSL is off: whoever is on the way can sign in as anybody.",
             hint="Give the path of your own certificate authority's bundle instead of False.",
@@ -208,7 +212,7 @@ def _sessions(loaded: Settings) -> Iterator[CheckMessage]:
             hint="Use a session engine that keeps sessions on the server.",
             id="stepup.W043",
         )
-    if django_settings.SESSION_COOKIE_SAMESITE == "Strict":
+    if str(django_settings.SESSION_COOKIE_SAMESITE).lower() == "strict":
         yield Error(
             "SESSION_COOKIE_SAMESITE is 'Strict': the browser does not send the session on the way back from the "
             "provider, so that no sign-in can be completed.",
@@ -236,8 +240,8 @@ def _base_library(loaded: Settings) -> Iterator[CheckMessage]:
 
 def _patterns(
     patterns: Sequence[Any] | None = None, namespaces: tuple[str, ...] = (), apps: tuple[str, ...] = ()
-) -> Iterator[tuple[str | None, Callable[..., Any], tuple[str, ...]]]:
-    """Every URL's name, view, and names with the namespaces of the instance and of the app.
+) -> Iterator[tuple[Callable[..., Any], tuple[str, ...]]]:
+    """Every URL's view, and its names: with the namespaces of the instance, and with those of the app.
 
     A project without URLs has none; Django itself says so.
     """
@@ -255,13 +259,14 @@ def _patterns(
             )
         elif isinstance(pattern, URLPattern):
             name = pattern.name
-            yield name, pattern.callback, (":".join((*namespaces, name)), ":".join((*apps, name))) if name else ()
+            yield pattern.callback, (":".join((*namespaces, name)), ":".join((*apps, name))) if name else ()
 
 
-def _is_loopback(host: str | None) -> bool:
-    """Whether what is sent there never leaves the machine (RFC 8252, 8.3)."""
+def _is_safe(url: str) -> bool:
+    """Whether it is https, or never leaves this machine (RFC 8252, 8.3)."""
     try:
-        return host == "localhost" or ip_address(host or "").is_loopback
+        parts = urlsplit(url)
+        return parts.scheme == "https" or parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
     except ValueError:
         return False
 

@@ -26,6 +26,7 @@ __all__ = ["Problem", "Settings", "current", "problems"]
 
 DEFAULT_REQUIREMENT = "mfa"
 
+_PATH = "the dotted path of a class"
 _WHOLE = "a whole number from 1 to 1000"
 
 T = TypeVar("T")
@@ -241,8 +242,10 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         ),
         scopes=oidc("OIDC_RP_SCOPES", "openid email", _string, "scopes, separated by spaces"),
         extra_params=MappingProxyType(dict(oidc("OIDC_AUTH_REQUEST_EXTRA_PARAMS", {}, _is_mapping, "a dictionary"))),
-        callback_url_name=oidc("OIDC_AUTHENTICATION_CALLBACK_URL", "oidc_authentication_callback"),
-        redirect_field_name=oidc("OIDC_REDIRECT_FIELD_NAME", "next"),
+        callback_url_name=oidc(
+            "OIDC_AUTHENTICATION_CALLBACK_URL", "oidc_authentication_callback", _string, "a URL name"
+        ),
+        redirect_field_name=oidc("OIDC_REDIRECT_FIELD_NAME", "next", _string, "a string"),
         redirect_hosts=tuple(oidc("OIDC_REDIRECT_ALLOWED_HOSTS", (), _strings, "a list of host names")),
         redirect_require_https=oidc("OIDC_REDIRECT_REQUIRE_HTTPS"),
         # Never less than what cannot be guessed (RFC 6749, 10.10) or what RFC 7636, 4.1 allows.
@@ -265,8 +268,8 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         login_redirect_url=django_settings.LOGIN_REDIRECT_URL,
         logout_redirect_url=str(django_settings.LOGOUT_REDIRECT_URL or "/"),
         session_cookie_name=django_settings.SESSION_COOKIE_NAME,
-        authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView"),
-        callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView"),
+        authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView", _string, _PATH),
+        callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView", _string, _PATH),
         development_provider=oidc("STEPUP_PROVIDER", {}),
     )
     read.finish()

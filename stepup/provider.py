@@ -213,10 +213,8 @@ class Provider:
             try:
                 if settings.sign_key is None:
                     keys = KeySet.from_jwks(self._get("jwks", self.endpoint("jwks_uri")))
-                elif isinstance(settings.sign_key, Mapping):
-                    keys = KeySet.from_jwks({"keys": [settings.sign_key]})
                 else:
-                    keys = KeySet.from_pem(settings.sign_key)
+                    keys = KeySet.from_setting(settings.sign_key)
             except (TypeError, ValueError):
                 raise ProviderError("jwks", "not usable") from None
         # A published key never verifies HS*, nor the secret anything else: each knows its algorithms.
