@@ -76,7 +76,7 @@ def _backend(loaded: Settings) -> Iterator[CheckMessage]:
 def _views(loaded: Settings) -> Iterator[CheckMessage]:
     from stepup.views import AuthenticationCallbackView, AuthenticationRequestView
 
-    callbacks = {names[0]: callback for callback, names in _patterns() if names}
+    callbacks = {name: callback for callback, names in _patterns() for name in names}
     wanted = {
         "oidc_authentication_init": (AuthenticationRequestView, "OIDC_AUTHENTICATE_CLASS", "stepup.E023"),
         loaded.callback_url_name: (AuthenticationCallbackView, "OIDC_CALLBACK_CLASS", "stepup.E024"),
@@ -152,7 +152,7 @@ def _urls(loaded: Settings) -> Iterator[CheckMessage]:
 
 
 def _keys(loaded: Settings) -> Iterator[CheckMessage]:
-    for algorithm in SIGNING_ALGORITHMS.intersection(loaded.algorithms):
+    for algorithm in filter(SIGNING_ALGORITHMS.__contains__, map(str, loaded.algorithms)):
         if algorithm.startswith("HS") and len(loaded.client_secret.encode()) * 8 < int(algorithm[2:]):
             yield Error(
                 f"OIDC_RP_CLIENT_SECRET is too short for {algorithm}: whoever has an ID token could find it by trying.",

@@ -6,7 +6,7 @@ It has no pages: it vouches for whom a test names, with ID tokens that are reall
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import http.server
 import ipaddress
 import json
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from cryptography import x509
@@ -113,15 +113,15 @@ class Certificate:
             alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
         except ValueError:
             alternative = x509.DNSName(host)
-        now = datetime.datetime.now(datetime.timezone.utc)
+        now = dt.datetime.now(dt.timezone.utc)
         made = (
             x509.CertificateBuilder()
             .subject_name(name)
             .issuer_name(name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=1))
             .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -210,6 +210,7 @@ class _Server(socketserver.ThreadingTCPServer):
         """A client that has had enough closes the connection, and may."""
 
 
+@final
 @dataclass
 class HostileOP:
     """The server. Use it in a `with` statement.
@@ -329,8 +330,8 @@ class HostileOP:
         asked = dict(parse_qsl(urlsplit(authorization_url).query))
         code = f"code-{len(self._logins)}"
         if not isinstance(id_token, str):
-            subject = userinfo["sub"] if isinstance(userinfo, dict) else ANNA["sub"]
-            good = claims(iss=self.url, sub=subject, nonce=asked["nonce"], **{"amr": ["mfa"]})
+            subject = userinfo.get("sub") if isinstance(userinfo, dict) else ANNA["sub"]
+            good = claims(iss=self.url, sub=subject, nonce=asked["nonce"], amr=["mfa"])
             changed = {**good, **(id_token or {})}
             id_token = sign({name: value for name, value in changed.items() if value is not None}, key=self.keys[0])
         self._logins[code] = _Login(id_token, userinfo, response or {})

@@ -98,7 +98,16 @@ class _Keys(Mapping[str, SigningKey]):
 KEYS: Mapping[str, SigningKey] = _Keys()
 
 #: The key that signs with an algorithm where a test does not say which.
-KEY_FOR = {"RS": "rsa", "PS": "rsa", "ES256": "p256", "ES384": "p384", "ES512": "p521", "EdDSA": "ed25519"}
+KEY_FOR = {
+    "RS": "rsa",
+    "PS": "rsa",
+    "ES256": "p256",
+    "ES384": "p384",
+    "ES512": "p521",
+    "EdDSA": "ed25519",
+    "Ed25519": "ed25519",
+    "Ed448": "ed448",
+}
 
 
 def claims(*, at: float | None = None, **overrides: Any) -> dict[str, Any]:
