@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.core.signals import request_started
 from django.utils.translation import gettext_lazy as _
 
 
@@ -12,4 +13,6 @@ class StepUpConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from stepup import checks  # noqa: F401 - registers them
+        from stepup import checks  # which registers them
+
+        request_started.connect(checks.tell_at_first_request, dispatch_uid="stepup.checks")

@@ -48,6 +48,8 @@ class StepUpBackend(OIDCAuthenticationBackend):
     `update_user`, `get_username`, `get_userinfo`, `store_tokens`. To these comes :meth:`may_link`.
     """
 
+    _asked_by_email = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Not the base class's, which wants the endpoints in the settings. Django makes a backend for every request.
         self.UserModel = get_user_model()
@@ -223,7 +225,10 @@ class StepUpBackend(OIDCAuthenticationBackend):
     def filter_users_by_claims(self, claims: dict[str, Any]) -> Any:
         """The accounts with the claims' e-mail address, in any case, or what the database takes for it."""
         self._asked_by_email = True
-        return super().filter_users_by_claims(claims)
+        email, field = claims.get("email"), self.UserModel.get_email_field_name()
+        if not email or field not in {known.name for known in self.UserModel._meta.get_fields()}:
+            return self.UserModel._default_manager.none()
+        return self.UserModel._default_manager.filter(**{f"{field}__iexact": email})
 
     @sensitive_variables()
     def may_link(self, user: Any, claims: dict[str, Any]) -> bool:
@@ -271,7 +276,9 @@ class StepUpBackend(OIDCAuthenticationBackend):
 
     @staticmethod
     def _is_verified(claims: dict[str, Any]) -> bool:
-        return claims.get("email_verified", conf.current().trust_unverified_email) is True
+        said = claims.get("email_verified", conf.current().trust_unverified_email)
+        # Some OPs say it with a string (Amazon Cognito), where OpenID Connect Core 1.0, 5.1 has a boolean.
+        return said is True or said == "true"
 
     def _update(self, user: Any, userinfo: dict[str, Any]) -> Any:
         self._expect_user(user)
@@ -303,6 +310,8 @@ class StepUpBackend(OIDCAuthenticationBackend):
                 algorithms=settings.algorithms,
                 issuer=settings.issuer,
                 audiences=settings.client_ids,
+                now=clock.now(),
+                leeway=settings.leeway,
                 match_kid=settings.match_kid,
             )
         )

@@ -42,16 +42,8 @@ _SALT = "stepup.requirement"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
-def answer(
-    request: HttpRequest, requirement: Requirement, decision: Decision, *, goes_in_circles: bool = False
-) -> HttpResponse:
-    """The answer to a request that does not satisfy a requirement, in the form that the client understands.
-
-    Args:
-        decision: what is unmet.
-        goes_in_circles: a step-up for this page was found satisfied a moment ago. If the page still asks, then it and
-            the callback disagree, and the OP is not asked again.
-    """
+def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -> HttpResponse:
+    """The answer to a request that does not satisfy a requirement, in the form that the client understands."""
     logger.info(
         "Step-up challenged: %s (%s)",
         requirement.name or "unnamed requirement",
@@ -63,7 +55,7 @@ def answer(
     if "HX-Request" in request.headers:
         url = step_up_url(requirement, _page_of(request, request.headers.get("HX-Current-URL")))
         return private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()}))
-    if not _is_navigation(request):
+    if request.method in _SAFE_METHODS - {"GET"} or not _is_navigation(request):
         url = step_up_url(requirement, _page_of(request, request.headers.get("Referer")))
         error = "insufficient_user_authentication" if request.user.is_authenticated else "login_required"
         body = {"error": error, "requirement": requirement.name, "step_up_url": url}
@@ -72,7 +64,7 @@ def answer(
         return _not_sent(request, requirement)
 
     here = request.get_full_path()
-    if goes_in_circles:
+    if session.settled(request, requirement, here, now=clock.now()) is not None:
         return verdicts.page(
             request,
             Verdict.IGNORED,

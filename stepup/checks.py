@@ -6,6 +6,7 @@ has those from E020 and W040 on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any
@@ -14,12 +15,15 @@ from urllib.parse import urlsplit
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import request_started
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from stepup import conf
 from stepup.algorithms import SIGNING_ALGORITHMS
 from stepup.conf import Settings
+
+logger = logging.getLogger("stepup")
 
 #: Settings of mozilla-django-oidc's that are not read here, with the value that changes nothing.
 IGNORED = (
@@ -53,6 +57,14 @@ def check_settings(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     ):
         found.extend(check(loaded))
     return found
+
+
+def tell_at_first_request(**kwargs: object) -> None:
+    """Log what the checks find. A production server runs none, and a page that settings leave open shows no error."""
+    request_started.disconnect(dispatch_uid="stepup.checks")
+    if not django_settings.DEBUG:
+        for found in check_settings(None):
+            logger.log(found.level, "%s: %s", found.id, found.msg, extra={"event": "misconfigured", "check": found.id})
 
 
 def _backend(loaded: Settings) -> Iterator[CheckMessage]:

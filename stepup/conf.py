@@ -50,6 +50,7 @@ class Settings:
             set.
         endpoints: the OP's endpoints that are set explicitly, under the names that its metadata has for them.
         protected_views: URL names and patterns that end in ``*``, each with its requirement.
+        login_redirect_url: as it stands. It may be lazy, and to look into it would import the URLs, which import this.
         development_provider: ``STEPUP_PROVIDER`` as it stands, for the provider to read; production has none.
         trust_unverified_email: whether an account is linked by an e-mail address that the OP does not say is verified.
     """
@@ -88,8 +89,8 @@ class Settings:
     username_algorithm: Any
     trust_unverified_email: bool
     documentation_url: str
-    login_redirect_url: str
-    logout_redirect_url: str
+    login_redirect_url: Any
+    logout_redirect_url: Any
     session_cookie_name: str
     authenticate_class: str
     callback_class: str
@@ -266,7 +267,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         ),
         documentation_url=read.take("DOCUMENTATION_URL", "", _string, "a URL"),
         login_redirect_url=django_settings.LOGIN_REDIRECT_URL,
-        logout_redirect_url=str(django_settings.LOGOUT_REDIRECT_URL or "/"),
+        logout_redirect_url=django_settings.LOGOUT_REDIRECT_URL,
         session_cookie_name=django_settings.SESSION_COOKIE_NAME,
         authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView", _string, _PATH),
         callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView", _string, _PATH),

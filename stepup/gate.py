@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from inspect import iscoroutine
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -84,7 +85,7 @@ def check(request: HttpRequest, needs: Needs) -> HttpResponse | None:
     """None where the request may go on; else the answer to give instead."""
     requirement = resolve(request, needs)
     decision = _judge(request, requirement)
-    return None if decision.satisfied else _answer(request, requirement, decision)
+    return None if decision.satisfied else challenge.answer(request, requirement, decision)
 
 
 async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
@@ -94,13 +95,19 @@ async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
     if decision.satisfied:
         return None
     # The answer may take a session to save or the OP to be asked: work for a thread, and seldom done.
-    return await sync_to_async(_answer)(request, requirement, decision)
+    return await sync_to_async(challenge.answer)(request, requirement, decision)
 
 
 def guard(request: HttpRequest, needs: Needs, proceed: Callable[[], Any]) -> Any:
     """The answer of the gate or, where the request may go on, what `proceed` returns, kept out of caches."""
     refusal = check(request, needs)
-    return seal(proceed()) if refusal is None else refusal
+    if refusal is not None:
+        return refusal
+    response = proceed()
+    if iscoroutine(response):
+        response.close()
+        raise TypeError("An asynchronous view stands behind a synchronous wrapper: put the door next to the view.")
+    return seal(response)
 
 
 async def aguard(request: HttpRequest, needs: Needs, proceed: Callable[[], Awaitable[Any]]) -> Any:
@@ -145,21 +152,10 @@ def seal(response: Any) -> Any:
     return private(response) if isinstance(response, HttpResponseBase) else response
 
 
-def _answer(request: HttpRequest, requirement: Requirement, decision: Decision) -> HttpResponse | None:
-    now = clock.now()
-    settled = session.settled(request, requirement, request.get_full_path(), now=now)
-    if settled is not None:
-        evidence = session.read_evidence(request.session, request.user)
-        if _decision(request.user, requirement.within(settled.trip), evidence).satisfied:
-            session.use_up_settled(request)
-            return None
-    return challenge.answer(request, requirement, decision, goes_in_circles=settled is not None)
-
-
 def _judge(request: HttpRequest, requirement: Requirement) -> Decision:
     user = request.user
     evidence = session.read_evidence(request.session, user) if user.is_authenticated else None
-    return _decision(user, requirement, evidence)
+    return _decision(request, user, requirement, evidence)
 
 
 async def _ajudge(request: HttpRequest, requirement: Requirement) -> Decision:
@@ -167,16 +163,35 @@ async def _ajudge(request: HttpRequest, requirement: Requirement) -> Decision:
     # From here on `request.user` can be asked in asynchronous code too, by a template for one.
     request.user = user
     evidence = await session.aread_evidence(request.session, user) if user.is_authenticated else None
-    return _decision(user, requirement, evidence)
+    return _decision(request, user, requirement, evidence)
 
 
-def _decision(user: AbstractBaseUser | AnonymousUser, requirement: Requirement, evidence: Evidence | None) -> Decision:
+def _decision(
+    request: HttpRequest,
+    user: AbstractBaseUser | AnonymousUser,
+    requirement: Requirement,
+    evidence: Evidence | None,
+) -> Decision:
     if not user.is_authenticated:
         return NOT_SIGNED_IN
     settings = conf.current()
     if not settings.enforced:
         return SATISFIED
-    return evaluate(evidence, requirement, now=clock.now(), leeway=settings.leeway)
+    now = clock.now()
+    decision = evaluate(evidence, requirement, now=now, leeway=settings.leeway)
+    if decision.satisfied:
+        return decision
+    # What was proved on the way here is fresh for this request, and for all doors that it passes.
+    let_through: float | None = getattr(request, "_stepup_fresh_since", None)
+    since = let_through
+    if since is None:
+        since = session.settled(request, requirement, request.get_full_path(), now=now)
+    if since is None or not evaluate(evidence, requirement.within(now - since), now=now, leeway=settings.leeway):
+        return decision
+    if let_through is None:
+        request._stepup_fresh_since = since  # type: ignore[attr-defined]
+        session.use_up_settled(request)
+    return SATISFIED
 
 
 def _named(name: object) -> Requirement:

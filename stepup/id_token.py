@@ -30,7 +30,7 @@ __all__ = ["Key", "KeySet", "UnknownKey", "parse_json", "verify", "verify_userin
 MAX_TOKEN_LENGTH = 64 * 1024
 #: How many keys of a JWKS are kept, and how many are tried on one ID token.
 MAX_KEYS = 100
-MAX_TRIES = 10
+MAX_TRIES = 20
 #: How deeply claims may be nested.
 MAX_DEPTH = 64
 MIN_RSA_BITS = 2048  # RFC 7518, 3.3
@@ -194,18 +194,22 @@ def verify_userinfo(
     algorithms: Collection[str],
     issuer: str,
     audiences: Collection[str],
+    now: float,
+    leeway: float = 0,
     match_kid: bool = True,
 ) -> dict[str, Any]:
-    """The claims of a signed userinfo response, which has neither times nor a nonce (OpenID Connect Core 1.0, 5.3.2).
+    """The claims of a signed userinfo response (OpenID Connect Core 1.0, 5.3.2), which has no nonce.
 
     Raises:
-        ClaimError: it is refused. ``iss`` and ``aud`` may be absent, but must not name others.
+        ClaimError: it is refused. ``iss``, ``aud`` and ``exp`` may be absent, but are held to what they say.
     """
     claims, _ = _verified_payload(token, keys, algorithms, match_kid=match_kid)
     if claims.get("iss", issuer) != issuer:
         _refuse("iss", "mismatch")
     if "aud" in claims:
         _check_audience(claims, audiences)
+    if "exp" in claims and now - leeway >= _time(claims, "exp"):
+        _refuse("exp", "expired")
     return claims
 
 

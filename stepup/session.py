@@ -214,20 +214,12 @@ def renewed(session: SessionBase) -> SessionBase | None:
     return fresh if fresh.session_key else None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A step-up was found satisfied a moment ago, for this very requirement and page.
+def settled(request: HttpRequest, requirement: Requirement, path: str, *, now: float) -> float | None:
+    """Since when proof is fresh for this requirement and page, where a step-up for them was satisfied a moment ago.
 
-    Attributes:
-        trip: how many seconds ago the authentication request went out. What was proved since is fresh for the page that
-            it was proved for, once, however small its `max_age`: somebody may have to look for their telephone.
+    What was proved on the way is fresh for the page that it was proved for, once, however small its `max_age`. If the
+    page still asks, then it and the callback disagree, and asking the OP again would go round in circles.
     """
-
-    trip: float
-
-
-def settled(request: HttpRequest, requirement: Requirement, path: str, *, now: float) -> Settled | None:
-    """The step-up that brought the user here, if one did."""
     stored = request.session.get(SETTLED)
     if (
         isinstance(stored, list)
@@ -236,13 +228,13 @@ def settled(request: HttpRequest, requirement: Requirement, path: str, *, now: f
         and all(map(_is_time, stored[2:]))
         and abs(now - stored[2]) < SETTLED_SECONDS
     ):
-        return Settled(trip=now - stored[3])
+        return float(stored[3])
     return None
 
 
-def settle(request: HttpRequest, requirement: Requirement, path: str, *, now: float, started: float) -> None:
-    """Note that a step-up was found satisfied, see :class:`Settled`."""
-    request.session[SETTLED] = [_fingerprint(requirement), path, int(now), int(started)]
+def settle(request: HttpRequest, requirement: Requirement, path: str, *, now: float, since: float) -> None:
+    """Note that a step-up was found satisfied, see :func:`settled`."""
+    request.session[SETTLED] = [_fingerprint(requirement), path, int(now), int(since)]
 
 
 def use_up_settled(request: HttpRequest) -> None:

@@ -38,6 +38,9 @@ ERRORS = {
     "temporarily_unavailable": Verdict.UNAVAILABLE,
 }
 
+#: For how long after an authentication request went out what was proved since is fresh in any case, in seconds.
+LONGEST_TRIP = 120
+
 #: Verdicts after which another try has the OP authenticate the user anew, instead of answering from its memory.
 ASK_HARDER = frozenset({Verdict.IGNORED, Verdict.STALE, Verdict.PROOF_MISSING, Verdict.UNMET})
 
@@ -175,13 +178,12 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
     def _judge(self, request: HttpRequest, pending: Pending, evidence: Evidence, received: Evidence) -> HttpResponse:
         requirement, settings, now = pending.requirement, conf.current(), clock.now()
         if requirement is not None and settings.enforced:
-            # What was proved since the request went out is fresh (OpenID Connect Core 1.0, 3.1.2.1).
-            asked = requirement.within(now - pending.started)
-            decision = evaluate(evidence, asked, now=now, leeway=settings.leeway)
+            since = self._fresh_since(pending, received, now=now, leeway=settings.leeway)
+            decision = evaluate(evidence, requirement.within(now - since), now=now, leeway=settings.leeway)
             verdict = verdicts.judge(decision, received)
             if verdict is not Verdict.SATISFIED:
                 return self._fail(verdict, *map(str, decision.unmet))
-            session.settle(request, requirement, pending.next, now=now, started=pending.started)
+            session.settle(request, requirement, pending.next, now=now, since=since)
         logger.info(
             "Step-up satisfied: %s",
             _name(requirement) or "sign-in",
@@ -191,6 +193,16 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             sender=Requirement, request=request, user=self.user, requirement=requirement, evidence=evidence
         )
         return self.login_success()
+
+    @staticmethod
+    def _fresh_since(pending: Pending, received: Evidence, *, now: float, leeway: float) -> float:
+        """From when on proof is fresh for the page that this request was made for, whatever its `max_age`.
+
+        Somebody who authenticated after being asked did what was asked (OpenID Connect Core 1.0, 3.1.2.1), though the
+        second factor took a while. Not longer than a while: an answer can be kept, and handed in later.
+        """
+        during = received.auth_time is not None and received.auth_time >= pending.started - leeway
+        return pending.started if during and now - pending.started <= LONGEST_TRIP else now
 
     def _declined(self, request: HttpRequest, pending: Pending, error: str) -> HttpResponse:
         if pending.silent:
@@ -236,7 +248,7 @@ class LogoutView(OIDCLogoutView):
     @property
     def redirect_url(self) -> str:
         """`LOGOUT_REDIRECT_URL`, which Django has as None where it is not set, and the base class cannot take."""
-        return resolve_url(conf.current().logout_redirect_url)
+        return resolve_url(conf.current().logout_redirect_url or "/")
 
 
 def _pk(user: Any) -> str | None:

@@ -79,7 +79,7 @@ def test_little_has_to_be_said() -> None:
     assert settings.proof_claims == frozenset()
     assert (settings.leeway, settings.timeout, settings.pending_max_age, settings.renew_after) == (30, 10, 900, 900)
     assert (settings.max_pending, settings.state_size, settings.nonce_size) == (20, 32, 32)
-    assert (settings.login_redirect_url, settings.logout_redirect_url) == ("/", "/")
+    assert (settings.login_redirect_url, settings.logout_redirect_url) == ("/", None)
 
 
 FULL = {

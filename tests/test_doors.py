@@ -47,7 +47,8 @@ KINDS: Mapping[str, Mapping[str, str]] = {
 
 @pytest.fixture
 def user(db: None) -> User:
-    return get_user_model().objects.create_user("anna", email="anna@harbour.example")
+    user: User = get_user_model().objects.create_user("anna", email="anna@harbour.example")
+    return user
 
 
 def set_up(client: Client, user: User, issuer: str, state: Mapping[str, Any] | None) -> None:
@@ -161,7 +162,7 @@ def test_a_form_that_is_sent_gets_a_page_that_says_it_was_not_carried_out(op: Ru
     response = ask("/class/", user, op.issuer, "signed in without evidence", "page", "post")
 
     assert response.status_code == 403
-    assert [template.name for template in response.templates][0] == "stepup/not_sent.html"
+    assert response.templates[0].name == "stepup/not_sent.html"
     assert response.context["step_up_url"] == "/oidc/authenticate/?next=%2Fclass%2F&stepup=mfa"
     assert "stepup_pending" not in response.wsgi_or_asgi_session
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from tests.visitor import CALLBACK, Visitor, query, with_query
 
 
 def is_shown(response: Any) -> bool:
-    return response.status_code == 200 and response.content.decode() == SECRET
+    return bool(response.status_code == 200 and response.content.decode() == SECRET)
 
 
 def signed_in_as(visitor: Visitor) -> User | None:
@@ -313,8 +314,6 @@ def test_the_user_is_found_by_issuer_and_subject(visitor: Visitor, op: RunningPr
 
 
 def test_a_login_and_a_pending_request_add_little_to_the_session(visitor: Visitor) -> None:
-    import json
-
     visitor.get("/oidc/authenticate/")
     assert len(json.dumps(visitor.session["stepup_pending"])) < 300
 

@@ -82,6 +82,15 @@ def test_what_a_view_returns_that_is_no_response_is_left_to_django(visitor: Visi
     assert "no-store" in gate.seal(HttpResponse("x", headers={"Cache-Control": "public, max-age=600"}))["Cache-Control"]
 
 
+def test_a_synchronous_wrapper_around_an_asynchronous_view_is_a_mistake_that_is_named(visitor: Visitor) -> None:
+    async def view() -> HttpResponse:
+        return HttpResponse("shown")
+
+    visitor.step_up("/decorated/")
+    with pytest.raises(TypeError, match="put the door next to the view"):
+        gate.guard(visitor.get("/open/").wsgi_request, "mfa", view)
+
+
 def test_caches_that_a_protected_view_asks_for_get_nothing(visitor: Visitor) -> None:
     visitor.step_up("/decorated/")
     control = visitor.get("/decorated/")["Cache-Control"]

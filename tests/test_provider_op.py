@@ -481,6 +481,15 @@ def test_consent_is_not_asked_for(payroll: Application, anna: Person) -> None:
     assert "code" in answer(anna.authenticate(payroll.url(prompt="consent")))
 
 
+@pytest.mark.parametrize(
+    "query", ["client_id=payroll", "client_id=payroll&response_type=token", "client_id=payroll&response_type="]
+)
+def test_a_request_without_redirect_uri_and_response_type_is_told_so(payroll: Application, query: str) -> None:
+    answer = requests.get(f"{payroll.url().partition('?')[0]}?{query}", allow_redirects=False)
+    assert answer.status_code == 400
+    assert page(answer).name == "error"
+
+
 def test_a_person_can_sign_in_by_email_address_which_is_what_applications_hint_with(payroll: Application) -> None:
     url = payroll.url(login_hint="anna@harbour.example")
     assert "code=" in Person("anna@harbour.example", "anna-password").authenticate(url, factor=None)

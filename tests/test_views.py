@@ -9,13 +9,15 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import include, path
 from django.views.debug import ExceptionReporter
 
-from stepup import clock
+from stepup import clock, gate
 from stepup.backends import StepUpBackend
+from stepup.decorators import stepup_required
 from stepup.testing.provider.launcher import RunningProvider
 from stepup.views import AuthenticationCallbackView
-from tests.urls import SECRET
+from tests.urls import SECRET, plain
 from tests.visitor import Visitor, query, with_query
 
 
@@ -39,7 +41,8 @@ class LetsAnybodyIn:
     """A backend of the site's own that takes the callback's credentials for its own."""
 
     def authenticate(self, request: HttpRequest, **credentials: Any) -> User | None:
-        return get_user_model().objects.first()
+        user: User | None = get_user_model().objects.first()
+        return user
 
     def get_user(self, user_id: int) -> User | None:
         return None
@@ -304,7 +307,7 @@ def test_somebody_who_signed_out_before_the_answer_came_is_not_signed_in_by_it(w
     session = visitor.session
     session["stepup_pending"] = pending
     session.save()
-    visitor.client.cookies["sessionid"] = session.session_key
+    visitor.client.cookies["sessionid"] = str(session.session_key)
 
     back = visitor.come_back(callback)
 
@@ -324,6 +327,34 @@ def test_somebody_who_needs_long_for_the_second_factor_is_fresh_for_the_page_the
     assert visitor.get("/sudo-class/").status_code == 302, "another page has to ask for itself"
     assert visitor.get("/sudo/").content.decode() == SECRET
     assert query(visitor.get("/sudo/")["Location"])["prompt"] == "login", "and this one again, next time"
+
+
+@pytest.mark.parametrize("page", ["/twice/", "/demanded/"])
+def test_all_doors_of_the_page_that_it_was_for_take_it_for_fresh(visitor: Visitor, settings: Any, page: str) -> None:
+    settings.STEPUP = {
+        **settings.STEPUP,
+        "REQUIREMENTS": {"sudo": {"max_age": 0}},
+        "PROTECTED_VIEWS": {"twice": "sudo"},
+        "LEEWAY": 0,
+    }
+    settings.ROOT_URLCONF = "tests.test_views"
+    callback = visitor.authenticate(visitor.get(page), None)
+    clock.offset = 90
+
+    assert visitor.come_back(callback)["Location"] == page
+    assert visitor.get(page).content.decode() == SECRET
+    assert visitor.get(page).status_code == 302
+
+
+def test_an_answer_that_was_kept_is_not_fresh_when_it_is_handed_in(visitor: Visitor, settings: Any) -> None:
+    settings.STEPUP = {**settings.STEPUP, "REQUIREMENTS": {"sudo": {"max_age": 60}}, "LEEWAY": 0}
+    callback = visitor.authenticate(visitor.get("/sudo/"), None)
+    clock.offset = 121
+
+    back = visitor.come_back(callback)
+
+    assert (back.status_code, back.context["verdict"]) == (403, "stale")
+    assert visitor.get("/sudo/").status_code == 302
 
 
 def test_what_was_proved_before_the_request_went_out_is_not_made_fresh_by_the_trip(
@@ -346,9 +377,9 @@ def test_a_request_that_comes_with_the_key_from_before_an_elevation_does_not_del
     visitor: Visitor,
 ) -> None:
     visitor.sign_in()
-    late = visitor.client.cookies["sessionid"].value
+    late = str(visitor.session.session_key)
     visitor.step_up("/decorated/")
-    new = visitor.client.cookies["sessionid"].value
+    new = str(visitor.session.session_key)
     visitor.client.cookies["sessionid"] = late
 
     response = visitor.get("/")
@@ -358,6 +389,18 @@ def test_a_request_that_comes_with_the_key_from_before_an_elevation_does_not_del
     assert visitor.get("/decorated/").content.decode() == SECRET
     response = visitor.client.post("/oidc/logout/")
     assert response.cookies["sessionid"].value == "", "who signs out has the cookie deleted as ever"
+
+
+def demanding(request: HttpRequest) -> HttpResponse:
+    gate.demand(request, "sudo")
+    return HttpResponse(SECRET)
+
+
+urlpatterns = [
+    path("twice/", stepup_required("sudo")(plain), name="twice"),
+    path("demanded/", demanding),
+    path("oidc/", include("stepup.urls")),
+]
 
 
 def fail() -> None:

@@ -73,6 +73,9 @@ class RegisteredClient(ClientMixin):
     def check_redirect_uri(self, redirect_uri: str) -> bool:
         return redirect_uri in self.redirect_uris
 
+    def get_default_redirect_uri(self) -> None:
+        """None: OpenID Connect wants it in each request (OpenID Connect Core 1.0, section 3.1.2.1)."""
+
     def check_client_secret(self, client_secret: str) -> bool:
         return secrets.compare_digest(self.client.client_secret.encode(), client_secret.encode())
 
