@@ -31,6 +31,17 @@ from stepup.models import Identity
 __all__ = ["StepUpBackend", "VerifiedLogin"]
 
 
+#: Hooks that are given claims. A site's own may look for any.
+HOOKS_THAT_READ_CLAIMS = (
+    "verify_claims",
+    "filter_users_by_claims",
+    "create_user",
+    "update_user",
+    "get_username",
+    "may_link",
+)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class VerifiedLogin:
     """What the backend found out on the way to a user, for the callback view to put on the session."""
@@ -118,7 +129,13 @@ class StepUpBackend(OIDCAuthenticationBackend):
                 raise ProviderError("token", "no access_token")
             claims = self.verify_token(token, nonce=nonce, access_token=access_token)
 
-        self._expect_subject(claims)
+        user = self._known_subject(claims)
+        if user is None:
+            user = self._user_for(access_token, token, claims)
+        user.stepup_login = VerifiedLogin(self, claims, access_token, token)
+        return user  # type: ignore[no-any-return] # a site may return what it likes
+
+    def _user_for(self, access_token: str, token: str, claims: dict[str, Any]) -> Any:
         with _refusals_as(lambda: AccountRefused("claims"), asking="userinfo"):
             user = self.get_or_create_user(access_token, token, claims)
         if user is None:
@@ -126,8 +143,7 @@ class StepUpBackend(OIDCAuthenticationBackend):
         self._expect_user(user)
         if not self.user_can_authenticate(user):
             raise AccountRefused("inactive")
-        user.stepup_login = VerifiedLogin(self, claims, access_token, token)
-        return user  # type: ignore[no-any-return] # a site may return what it likes
+        return user
 
     @sensitive_variables()
     def get_token(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -193,7 +209,9 @@ class StepUpBackend(OIDCAuthenticationBackend):
         if payload is None:
             # The base library's REST framework class has nothing but an access token, which may be another client's.
             raise SuspiciousOperation("An access token alone identifies nobody.")
-        userinfo = self.get_userinfo(access_token, id_token, payload)
+        userinfo = payload
+        if self._needs_userinfo(payload):
+            userinfo = self.get_userinfo(access_token, id_token, payload)
         if userinfo.get("sub", payload["sub"]) != payload["sub"]:
             # Once more, because a site's own `get_userinfo` may have asked.
             raise ClaimError("sub", "mismatch in userinfo")
@@ -286,15 +304,36 @@ class StepUpBackend(OIDCAuthenticationBackend):
             raise AccountRefused("inactive")
         return self.update_user(user, userinfo)
 
+    def _needs_userinfo(self, claims: dict[str, Any]) -> bool:
+        settings, mine = conf.current(), type(self)
+        if mine.get_userinfo is not StepUpBackend.get_userinfo:
+            return True
+        if settings.userinfo != "when_needed":
+            return settings.userinfo == "always"
+        needed = settings.user_claims
+        if needed is None:
+            if settings.username_algorithm or any(
+                getattr(mine, hook) is not getattr(StepUpBackend, hook) for hook in HOOKS_THAT_READ_CLAIMS
+            ):
+                return True  # nobody but the site knows what they look for
+            needed = ("email", "email_verified") if "email" in settings.scopes.split() else ()
+        return not claims.keys() >= set(needed)
+
     def _signed_in(self) -> Any:
         user = self.request.user
         return user if user.is_authenticated else None
 
-    def _expect_subject(self, claims: dict[str, Any]) -> None:
-        """Before any hook runs: whoever is signed in through the OP already is a known subject."""
+    def _known_subject(self, claims: dict[str, Any]) -> Any:
+        """The user who is signed in, where it is they who authenticated again; None where nobody is, through the OP.
+
+        Nothing about them needs to be found out, so neither userinfo nor a hook is asked.
+        """
         known = session.evidence(self.request)
-        if known is not None and known.subject != claims["sub"]:
+        if known is None:
+            return None
+        if known.subject != claims["sub"]:
             raise WrongUser
+        return self.request.user
 
     def _expect_user(self, user: Any) -> None:
         signed_in = self._signed_in()

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 
 from stepup import clock, conf, session, signals, verdicts
 from stepup.assurance import Decision, Requirement
-from stepup.exceptions import ProviderError
+from stepup.exceptions import ProviderError, StepUpError, TokenRequestRefused
 from stepup.verdicts import Verdict, private
 
 __all__ = ["answer", "authentication_request", "redirect_uri", "requirement_from", "safe_next", "step_up_url"]
@@ -96,14 +96,7 @@ def authentication_request(
     try:
         endpoint = provider.current().endpoint("authorization_endpoint")
     except ProviderError as error:
-        return verdicts.page(
-            request,
-            Verdict.UNAVAILABLE,
-            user=user,
-            requirement=requirement,
-            reasons=[str(error)],
-            retry_url=step_up_url(requirement, next_url),
-        )
+        return _unavailable(request, requirement, next_url, error)
     pending = session.Pending(
         state=get_random_string(settings.state_size),
         nonce=get_random_string(settings.nonce_size),
@@ -113,7 +106,6 @@ def authentication_request(
         user=str(user.pk) if user.is_authenticated else None,
         started=clock.now(),
     )
-    session.add_pending(request, pending, settings)
     params = {
         **_extra_params(request, settings),
         **_asked(requirement, again=again, settings=settings),
@@ -129,6 +121,12 @@ def authentication_request(
     params["scope"] = _with_openid(str(params.get("scope") or settings.scopes))
     if settings.audience:
         params["audience"] = settings.audience
+    if settings.pushed_requests:
+        try:
+            params = {"client_id": settings.client_id, "request_uri": provider.current().push(params)}
+        except (ProviderError, TokenRequestRefused) as error:
+            return _unavailable(request, requirement, next_url, error)
+    session.add_pending(request, pending, settings)
     separator = "&" if "?" in endpoint else "?"
     return private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
 
@@ -207,6 +205,19 @@ def _is_navigation(request: HttpRequest) -> bool:
 def _page_of(request: HttpRequest, url: str | None) -> str:
     """The page that a script's request was made from; its own address is nothing that a person wants to see."""
     return safe_next(request, url)
+
+
+def _unavailable(
+    request: HttpRequest, requirement: Requirement | None, next_url: str, error: StepUpError
+) -> HttpResponse:
+    return verdicts.page(
+        request,
+        Verdict.UNAVAILABLE,
+        user=request.user,
+        requirement=requirement,
+        reasons=[str(error)],
+        retry_url=step_up_url(requirement, next_url),
+    )
 
 
 def _not_sent(request: HttpRequest, requirement: Requirement) -> HttpResponse:

@@ -50,6 +50,7 @@ def check_settings(app_configs: object, **kwargs: object) -> list[CheckMessage]:
         _middleware,
         _urls,
         _keys,
+        _private_key,
         _transport,
         _enforcement,
         _sessions,
@@ -180,6 +181,16 @@ def _keys(loaded: Settings) -> Iterator[CheckMessage]:
         is_usable = False
     if not is_usable:
         yield Error("OIDC_RP_IDP_SIGN_KEY is no public key, in PEM or as a JWK, that may be used.", id="stepup.E030")
+
+
+def _private_key(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup.id_token import signing_key
+
+    if loaded.private_key:
+        try:
+            signing_key(loaded.private_key)
+        except (TypeError, ValueError):
+            yield Error("STEPUP['PRIVATE_KEY'] is no private key in PEM that may be used.", id="stepup.E034")
 
 
 def _transport(loaded: Settings) -> Iterator[CheckMessage]:

@@ -26,6 +26,12 @@ __all__ = ["Problem", "Settings", "current", "problems"]
 
 DEFAULT_REQUIREMENT = "mfa"
 
+#: How the client proves who it is (OpenID Connect Core 1.0, section 9).
+CLIENT_AUTHENTICATIONS = ("client_secret_post", "client_secret_basic", "private_key_jwt")
+#: When userinfo is asked for.
+USERINFO = ("when_needed", "always", "never")
+
+_CACHE = "the name of one of CACHES, or None"
 _PATH = "the dotted path of a class"
 _WHOLE = "a whole number from 1 to 1000"
 
@@ -52,6 +58,10 @@ class Settings:
         protected_views: URL names and patterns that end in ``*``, each with its requirement.
         login_redirect_url: as it stands. It may be lazy, and to look into it would import the URLs, which import this.
         development_provider: ``STEPUP_PROVIDER`` as it stands, for the provider to read; production has none.
+        client_authentication: one of :data:`CLIENT_AUTHENTICATIONS`.
+        cache: the Django cache through which processes share the OP's metadata and keys; None where they do not.
+        userinfo: one of :data:`USERINFO`.
+        user_claims: the claims that the site's hooks need; None where it does not say.
         trust_unverified_email: whether an account is linked by an e-mail address that the OP does not say is verified.
     """
 
@@ -81,7 +91,13 @@ class Settings:
     max_pending: int
     pending_max_age: int
     renew_after: int
-    basic_auth: bool
+    client_authentication: str
+    private_key: str = field(repr=False)
+    private_key_id: str
+    pushed_requests: bool
+    cache: str | None
+    userinfo: str
+    user_claims: tuple[str, ...] | None
     verify_tls: Any
     timeout: float
     proxies: Mapping[str, str] | None
@@ -256,15 +272,24 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         max_pending=read.take("MAX_PENDING", 20, _whole(1, 100), "a whole number from 1 to 100"),
         pending_max_age=read.take("PENDING_MAX_AGE", 900, _whole(60, 86400), "seconds, from 60 to 86400"),
         renew_after=oidc("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", 60 * 15, _is_number, "a number of seconds"),
-        basic_auth=bool(oidc("OIDC_TOKEN_USE_BASIC_AUTH", False)),
+        client_authentication=read.take(
+            "CLIENT_AUTHENTICATION",
+            "client_secret_basic" if oidc("OIDC_TOKEN_USE_BASIC_AUTH", False) else "client_secret_post",
+            _one_of(CLIENT_AUTHENTICATIONS),
+            f"one of {', '.join(CLIENT_AUTHENTICATIONS)}",
+        ),
+        private_key=read.take("PRIVATE_KEY", "", _string, "a private key in PEM"),
+        private_key_id=read.take("PRIVATE_KEY_ID", "", _string, "the name of the private key"),
+        pushed_requests=read.take("PUSHED_REQUESTS", False, _is_bool, "True or False"),
+        cache=read.take("CACHE", "default", lambda v: v is None or v in django_settings.CACHES, _CACHE),
+        userinfo=read.take("USERINFO", USERINFO[0], _one_of(USERINFO), f"one of {', '.join(USERINFO)}"),
+        user_claims=_optional_tuple(read.take("USER_CLAIMS", None, _strings, "a list of names of claims")),
         verify_tls=oidc("OIDC_VERIFY_SSL", True),
         timeout=_seconds(oidc("OIDC_TIMEOUT")),
         proxies=oidc("OIDC_PROXY", None, _is_mapping, "a dictionary of proxies by scheme"),
         username_algorithm=oidc("OIDC_USERNAME_ALGO"),
         create_users=bool(oidc("OIDC_CREATE_USER", True)),
-        trust_unverified_email=read.take(
-            "UNSAFE_TRUST_UNVERIFIED_EMAIL", False, lambda v: isinstance(v, bool), "True or False"
-        ),
+        trust_unverified_email=read.take("UNSAFE_TRUST_UNVERIFIED_EMAIL", False, _is_bool, "True or False"),
         documentation_url=read.take("DOCUMENTATION_URL", "", _string, "a URL"),
         login_redirect_url=django_settings.LOGIN_REDIRECT_URL,
         logout_redirect_url=django_settings.LOGOUT_REDIRECT_URL,
@@ -334,7 +359,12 @@ def _check_values(read: _Reader, loaded: Settings) -> None:
             "STEPUP['ISSUER'] is not set, so that nobody can tell whose ID tokens are accepted.",
             "It is the `issuer` in the provider's /.well-known/openid-configuration, to the letter.",
         )
-    for name in ("OIDC_RP_CLIENT_ID", "OIDC_RP_CLIENT_SECRET"):
+    needed = ["OIDC_RP_CLIENT_ID"]
+    if loaded.client_authentication != "private_key_jwt" or any(str(alg).startswith("HS") for alg in loaded.algorithms):
+        needed.append("OIDC_RP_CLIENT_SECRET")
+    elif not loaded.private_key:
+        read.add("E015", "STEPUP['CLIENT_AUTHENTICATION'] is 'private_key_jwt', but STEPUP['PRIVATE_KEY'] is not set.")
+    for name in needed:
         if not _string(getattr(django_settings, name, None)):
             read.add("E009", f"{name} is not set.")
     if loaded.client_id and loaded.client_id not in loaded.client_ids:
@@ -347,6 +377,18 @@ def _check_values(read: _Reader, loaded: Settings) -> None:
 
 def _is_mapping(value: object) -> bool:
     return isinstance(value, Mapping)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[object], bool]:
+    return lambda value: value in choices
+
+
+def _optional_tuple(value: Any) -> tuple[str, ...] | None:
+    return None if value is None else tuple(value)
 
 
 def _is_number(value: object) -> bool:

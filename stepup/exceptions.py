@@ -30,7 +30,7 @@ class ProviderError(StepUpError):
     """The OP could not be asked, or gave no usable answer.
 
     Attributes:
-        endpoint: which of its endpoints (``"metadata"``, ``"jwks"``, ``"token"``, ``"userinfo"``).
+        endpoint: which of its endpoints (``"metadata"``, ``"jwks"``, ``"par"``, ``"token"``, ``"userinfo"``).
         reason: one short word (``"timeout"``, ``"ConnectionError"``, ``"status 500"``, ``"not JSON"``).
     """
 
@@ -44,7 +44,7 @@ class ProviderError(StepUpError):
 
 
 class TokenRequestRefused(StepUpError):
-    """The OP answered the token request with an error (RFC 6749, section 5.2).
+    """The OP answered the token request, or a pushed request, with an error (RFC 6749, 5.2; RFC 9126, 2.3).
 
     Attributes:
         error: its error code, for example ``"invalid_grant"``.

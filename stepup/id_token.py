@@ -17,14 +17,14 @@ from typing import Any, NoReturn
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from jwt import PyJWS, PyJWTError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from stepup.algorithms import SIGNING_ALGORITHMS
 from stepup.exceptions import ClaimError
 
-__all__ = ["Key", "KeySet", "UnknownKey", "parse_json", "verify", "verify_userinfo"]
+__all__ = ["Key", "KeySet", "UnknownKey", "parse_json", "signing_key", "verify", "verify_userinfo"]
 
 #: The largest ID token that is looked at, in characters.
 MAX_TOKEN_LENGTH = 64 * 1024
@@ -185,6 +185,23 @@ def verify(
         if not isinstance(sent, str) or not hmac.compare_digest(sent.encode(), expected.encode()):
             _refuse("at_hash", "mismatch")
     return claims
+
+
+def signing_key(pem: str) -> tuple[Any, str]:
+    """A private key in PEM, and the algorithm that it signs with: what this site proves itself with to the OP.
+
+    Raises:
+        ValueError, TypeError: it is none that may be used.
+    """
+    try:
+        key = load_pem_private_key(pem.encode(), None)
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from None
+    algorithms = _algorithms_of(key.public_key())
+    for algorithm in ("RS256", "ES256", "ES384", "ES512", "EdDSA"):
+        if algorithm in algorithms:
+            return key, algorithm
+    raise ValueError("not a key that may sign")
 
 
 def verify_userinfo(

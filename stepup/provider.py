@@ -1,4 +1,4 @@
-"""The only network I/O: the OP's metadata and keys, the token request and userinfo, on one pooled `requests` session.
+"""The only network I/O: the OP's metadata and keys, token request and userinfo, on one pooled `requests` session.
 
 Whatever goes wrong out there is a `ProviderError` here, within a bounded time and memory.
 """
@@ -6,16 +6,20 @@ Whatever goes wrong out there is a `ProviderError` here, within a bounded time a
 from __future__ import annotations
 
 import os
+import secrets
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping
+from functools import cached_property, partial
+from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
 
+import jwt
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from stepup import clock, conf
+from stepup.documents import Document
 from stepup.exceptions import ProviderError, TokenRequestRefused
-from stepup.id_token import KeySet, parse_json
+from stepup.id_token import KeySet, parse_json, signing_key
 from stepup.transport import Answer, BearerAuth, BoundedSession, NoAuth, TransportError
 
 __all__ = ["Provider", "current"]
@@ -25,8 +29,6 @@ MAX_RESPONSE_BYTES = 1024 * 1024
 #: How long metadata and keys are used before they are asked for again, in seconds.
 METADATA_MAX_AGE = 24 * 60 * 60
 KEYS_MAX_AGE = 60 * 60
-#: After a request for metadata or keys, none like it is made for so long, whatever is asked for, in seconds.
-COOL_DOWN = 10
 
 #: RFC 6749, 5.2. Others are not repeated: what is logged should be ours to choose.
 TOKEN_ERRORS = frozenset(
@@ -40,65 +42,6 @@ TOKEN_ERRORS = frozenset(
     }
 )
 
-T = TypeVar("T")
-
-
-class _Cached(Generic[T]):
-    """A document of the OP: kept, asked for again when old, used although old while the OP does not answer."""
-
-    def __init__(self, fetch: Callable[[], T], max_age: float) -> None:
-        self._fetch = fetch
-        self._max_age = max_age
-        self._lock = threading.Lock()
-        self._value: T | None = None
-        self._asked_at = -float("inf")
-        self._renewed_at = -float("inf")
-        self._got_at = -float("inf")
-        self._failure: ProviderError | None = None
-
-    def get(self, *, newer_than: T | None = None) -> T:
-        """The document.
-
-        Args:
-            newer_than: a document that turned out not to do; a newer one is asked for, at most once per cool-down.
-
-        Raises:
-            ProviderError: there is none, and the OP does not answer.
-        """
-        value = self._value
-        if value is not None and value is not newer_than and clock.monotonic() < self._got_at + self._max_age:
-            return value
-        # One thread asks. The others wait for its answer if they must, and go on with what there is if they can.
-        if not self._lock.acquire(blocking=value is None or value is newer_than):
-            assert value is not None  # noqa: S101 - said to the type checker
-            return value
-        try:
-            now = clock.monotonic()
-            if self._is_due(newer_than, now):
-                try:
-                    self._value, self._failure = self._fetch(), None
-                    self._got_at = clock.monotonic()
-                except ProviderError as error:
-                    self._failure = error
-                finally:
-                    # From the end of the attempt: those who waited for it must not make one each.
-                    self._asked_at = clock.monotonic()
-                    if newer_than is not None:
-                        self._renewed_at = self._asked_at
-            if self._value is not None:
-                return self._value
-            # Only a failure leaves nothing behind. Within the cool-down it is the answer for everybody.
-            assert self._failure is not None  # noqa: S101 - said to the type checker
-            raise ProviderError(self._failure.endpoint, self._failure.reason)
-        finally:
-            self._lock.release()
-
-    def _is_due(self, newer_than: T | None, now: float) -> bool:
-        if self._value is None or now >= self._got_at + self._max_age:
-            return now >= self._asked_at + COOL_DOWN
-        # Random key names must not become a request each; but the first is asked about at once.
-        return self._value is newer_than and now >= self._renewed_at + COOL_DOWN
-
 
 class Provider:
     """The OP that the settings name."""
@@ -111,8 +54,20 @@ class Provider:
             verify=settings.verify_tls,
             proxies=settings.proxies,
         )
-        self._metadata = _Cached(self._fetch_metadata, METADATA_MAX_AGE)
-        self._keys = _Cached(self._fetch_keys, KEYS_MAX_AGE)
+        self._metadata = Document(
+            lambda: f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration",
+            fetch=partial(self._get, "metadata"),
+            parse=self._parse_metadata,
+            max_age=METADATA_MAX_AGE,
+            cache=settings.cache,
+        )
+        self._jwks = Document(
+            lambda: self.endpoint("jwks_uri"),
+            fetch=partial(self._get, "jwks"),
+            parse=self._parse_jwks,
+            max_age=KEYS_MAX_AGE,
+            cache=settings.cache,
+        )
 
     def metadata(self) -> Mapping[str, Any]:
         """The OP's metadata (OpenID Connect Discovery 1.0, section 4).
@@ -158,7 +113,7 @@ class Provider:
         Raises:
             ProviderError: they cannot be had.
         """
-        return self._keys.get(newer_than=newer_than)
+        return self._static_keys or self._jwks.get(newer_than=newer_than)
 
     def token_request(self, form: Mapping[str, str]) -> dict[str, Any]:
         """Exchange an authorization code (OpenID Connect Core 1.0, 3.1.3.1), with the client's authentication.
@@ -167,19 +122,8 @@ class Provider:
             TokenRequestRefused: the OP answered with an error (RFC 6749, 5.2).
             ProviderError: it gave no usable answer.
         """
-        client_id, secret = self.settings.client_id, self.settings.client_secret
-        auth: AuthBase
-        if self.settings.basic_auth:
-            # Both halves are form-encoded first (RFC 6749, 2.3.1), which a colon in a client id shows the need of.
-            auth = HTTPBasicAuth(quote(client_id, safe=""), quote(secret, safe=""))
-            body = {key: value for key, value in form.items() if key != "client_secret"}
-        else:
-            auth = NoAuth()
-            body = {**form, "client_id": client_id, "client_secret": secret}
-        status, _, content = self._ask("token", "POST", self.endpoint("token_endpoint"), auth=auth, data=body)
-        # 403 is what Auth0 answers to a code that was used.
-        if status in (400, 401, 403) and isinstance(error := self._json("token", content).get("error"), str):
-            raise TokenRequestRefused(error if error in TOKEN_ERRORS else "unknown")
+        url = self.endpoint("token_endpoint")
+        status, _, content, _ = self._post_as_client("token", url, form)
         self._expect_success("token", status)
         return self._json("token", content)
 
@@ -190,7 +134,7 @@ class Provider:
             ProviderError: it cannot be had.
         """
         url = self.endpoint("userinfo_endpoint")
-        status, kind, content = self._ask("userinfo", "GET", url, auth=BearerAuth(access_token))
+        status, kind, content, _ = self._ask("userinfo", "GET", url, auth=BearerAuth(access_token))
         self._expect_success("userinfo", status)
         if kind.lower().startswith("application/jwt"):
             try:
@@ -199,31 +143,103 @@ class Provider:
                 raise ProviderError("userinfo", "not a JWT") from None
         return self._json("userinfo", content)
 
-    def _fetch_metadata(self) -> Mapping[str, Any]:
-        url = f"{self.settings.issuer.rstrip('/')}/.well-known/openid-configuration"
-        metadata = self._get("metadata", url)
+    def push(self, params: Mapping[str, str]) -> str:
+        """Hand an authentication request over directly (RFC 9126, section 2), so that nobody can change it on the way.
+
+        Returns:
+            The `request_uri` that stands for it.
+
+        Raises:
+            TokenRequestRefused: the OP answered with an error.
+            ProviderError: it takes none, or gave no usable answer.
+        """
+        url = self.endpoint("pushed_authorization_request_endpoint")
+        status, _, content, _ = self._post_as_client("par", url, params)
+        if status not in (200, 201):
+            raise ProviderError("par", f"status {status}")
+        request_uri = self._json("par", content).get("request_uri")
+        if not isinstance(request_uri, str) or not request_uri:
+            raise ProviderError("par", "no request_uri")
+        return request_uri
+
+    @cached_property
+    def _static_keys(self) -> KeySet | None:
+        """The keys where the settings alone say what they are; None where the OP has to be asked."""
+        settings = self.settings
+        if settings.sign_key is None and any(not alg.startswith("HS") for alg in settings.algorithms):
+            return None
+        try:
+            keys = KeySet() if settings.sign_key is None else KeySet.from_setting(settings.sign_key)
+        except (TypeError, ValueError):
+            raise ProviderError("jwks", "not usable") from None
+        return self._with_secret(keys)
+
+    def _parse_jwks(self, content: bytes) -> KeySet:
+        try:
+            return self._with_secret(KeySet.from_jwks(self._json("jwks", content)))
+        except ValueError:
+            raise ProviderError("jwks", "not usable") from None
+
+    def _parse_metadata(self, content: bytes) -> Mapping[str, Any]:
+        metadata = self._json("metadata", content)
         if metadata.get("issuer") != self.settings.issuer:
             raise ProviderError("metadata", "issuer mismatch")
         return metadata
 
-    def _fetch_keys(self) -> KeySet:
-        settings, keys = self.settings, KeySet()
-        symmetric = [alg for alg in settings.algorithms if alg.startswith("HS")]
-        if len(symmetric) < len(settings.algorithms):
-            try:
-                if settings.sign_key is None:
-                    keys = KeySet.from_jwks(self._get("jwks", self.endpoint("jwks_uri")))
-                else:
-                    keys = KeySet.from_setting(settings.sign_key)
-            except (TypeError, ValueError):
-                raise ProviderError("jwks", "not usable") from None
+    def _with_secret(self, keys: KeySet) -> KeySet:
         # A published key never verifies HS*, nor the secret anything else: each knows its algorithms.
-        return KeySet(keys.keys + KeySet.from_secret(settings.client_secret).keys) if symmetric else keys
+        if not any(alg.startswith("HS") for alg in self.settings.algorithms):
+            return keys
+        return KeySet(keys.keys + KeySet.from_secret(self.settings.client_secret).keys)
 
-    def _get(self, endpoint: str, url: str) -> dict[str, Any]:
-        status, _, content = self._ask(endpoint, "GET", url, auth=NoAuth())
-        self._expect_success(endpoint, status)
-        return self._json(endpoint, content)
+    def _post_as_client(self, endpoint: str, url: str, form: Mapping[str, str]) -> Answer:
+        """Post a form, authenticated as this client (OpenID Connect Core 1.0, section 9)."""
+        settings = self.settings
+        body = {name: value for name, value in form.items() if name != "client_secret"}
+        auth: AuthBase = NoAuth()
+        if settings.client_authentication == "client_secret_basic":
+            # Both halves are form-encoded first (RFC 6749, 2.3.1), which a colon in a client id shows the need of.
+            auth = HTTPBasicAuth(quote(settings.client_id, safe=""), quote(settings.client_secret, safe=""))
+        elif settings.client_authentication == "private_key_jwt":
+            body["client_id"] = settings.client_id
+            body["client_assertion_type"] = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+            body["client_assertion"] = self._client_assertion(self.endpoint("token_endpoint"))
+        else:
+            body |= {"client_id": settings.client_id, "client_secret": settings.client_secret}
+        answer = self._ask(endpoint, "POST", url, auth=auth, data=body)
+        # 403 is what Auth0 answers to a code that was used.
+        if answer.status in (400, 401, 403):
+            error = self._json(endpoint, answer.content).get("error")
+            if isinstance(error, str):
+                raise TokenRequestRefused(error if error in TOKEN_ERRORS else "unknown")
+        return answer
+
+    def _client_assertion(self, audience: str) -> str:
+        """What proves that it is this client, for one use within a minute (RFC 7523, section 3)."""
+        now, client_id = int(clock.now()), self.settings.client_id
+        claims = {
+            "iss": client_id,
+            "sub": client_id,
+            "aud": audience,
+            "jti": secrets.token_urlsafe(16),
+            "iat": now,
+            "exp": now + 60,
+        }
+        try:
+            key, algorithm = self._private_key
+            headers = {"kid": self.settings.private_key_id} if self.settings.private_key_id else None
+            return jwt.encode(claims, key, algorithm, headers)
+        except (jwt.PyJWTError, TypeError, ValueError):
+            raise ProviderError("token", "private key not usable") from None
+
+    @cached_property
+    def _private_key(self) -> tuple[Any, str]:
+        return signing_key(self.settings.private_key)
+
+    def _get(self, endpoint: str, url: str) -> Answer:
+        answer = self._ask(endpoint, "GET", url, auth=NoAuth())
+        self._expect_success(endpoint, answer.status)
+        return answer
 
     def _ask(self, endpoint: str, method: str, url: str, **request: Any) -> Answer:
         try:

@@ -36,6 +36,7 @@ class Answer(NamedTuple):
     status: int
     content_type: str
     content: bytes
+    cache_control: str = ""
 
 
 class NoAuth(AuthBase):
@@ -106,7 +107,12 @@ class BoundedSession(requests.Session):
                     content += chunk
                     if len(content) > self._max_bytes:
                         raise TransportError("response too large")
-                return Answer(response.status_code, response.headers.get("Content-Type", ""), bytes(content))
+                return Answer(
+                    status=response.status_code,
+                    content_type=response.headers.get("Content-Type", ""),
+                    content=bytes(content),
+                    cache_control=response.headers.get("Cache-Control", ""),
+                )
         except (requests.Timeout, URLLib3TimeoutError, TimeoutError):
             raise TransportError("timeout") from None
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
+from django.core.cache import cache
 
 from stepup.testing.provider import Client as OPClient
 from stepup.testing.provider import Configuration, launch
@@ -38,6 +39,12 @@ def running_op() -> Iterator[RunningProvider]:
     )
     with launch(configuration) as provider:
         yield provider
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_cached() -> None:
+    """What processes share of the OP's documents would go from test to test."""
+    cache.clear()
 
 
 @pytest.fixture

@@ -318,11 +318,58 @@ def test_a_login_and_a_pending_request_add_little_to_the_session(visitor: Visito
     assert len(json.dumps(visitor.session["stepup_pending"])) < 300
 
 
-def test_a_step_up_makes_no_more_requests_than_token_and_userinfo(visitor: Visitor, op: RunningProvider) -> None:
+def test_a_step_up_makes_one_request_to_the_op_on_a_connection_that_is_kept(
+    visitor: Visitor, op: RunningProvider
+) -> None:
     visitor.sign_in()
-    callback = visitor.authenticate(visitor.get("/decorated/"))
-    before = len(op.requests())
+    connections = set()
+    for path in ("/decorated/", "/fresh/", "/own/"):
+        callback = visitor.authenticate(visitor.get(path))
+        before = len(op.requests())
+        visitor.come_back(callback)
+        asked = op.requests()[before:]
+        assert [urlsplit(request.path).path for request in asked] == ["/oauth/token"]
+        connections |= {request.connection for request in asked}
+    assert len(connections) == 1
 
-    visitor.come_back(callback)
 
-    assert [urlsplit(request.path).path for request in op.requests()[before:]] == ["/oauth/token", "/userinfo"]
+def test_a_sign_in_whose_id_token_has_what_is_needed_makes_one_request_too(
+    visitor: Visitor, visit: Callable[[str], Visitor], op: RunningProvider
+) -> None:
+    visitor.sign_in()  # which has the metadata and the keys
+    connections = set()
+    for username in ("ben", "cleo", "anna"):
+        other = visit(username)
+        callback = other.authenticate(other.get("/oidc/authenticate/"), None)
+        before = len(op.requests())
+        other.come_back(callback)
+        asked = op.requests()[before:]
+        assert [urlsplit(request.path).path for request in asked] == ["/oauth/token"]
+        connections |= {request.connection for request in asked}
+        assert signed_in_as(other) is not None
+    assert len(connections) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_asked"),
+    [
+        ({}, False),
+        ({"USER_CLAIMS": ["given_name"]}, False),
+        ({"USER_CLAIMS": ["given_name", "shoe_size"]}, True),
+        ({"USERINFO": "always"}, True),
+        ({"USERINFO": "never", "USER_CLAIMS": ["shoe_size"]}, False),
+    ],
+)
+def test_userinfo_is_asked_where_a_claim_is_missing_that_the_site_needs(
+    visitor: Visitor, op: RunningProvider, settings: Any, changes: dict[str, Any], is_asked: bool
+) -> None:
+    settings.STEPUP = {**settings.STEPUP, **changes}
+    visitor.sign_in()
+    assert ("/userinfo" in {request.path for request in op.requests()}) == is_asked
+    assert signed_in_as(visitor) is not None
+
+
+def test_without_an_email_scope_nothing_is_missing(visitor: Visitor, op: RunningProvider, settings: Any) -> None:
+    settings.OIDC_RP_SCOPES = "openid"
+    visitor.sign_in()
+    assert "/userinfo" not in {request.path for request in op.requests()}

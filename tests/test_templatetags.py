@@ -33,7 +33,9 @@ def test_a_template_of_an_asynchronous_view_behind_a_door_can_ask_too(op: Runnin
 
     visitor = Visitor("anna")
     visitor.step_up("/decorated/")
-    request = AsyncRequestFactory().get("/", headers={"Cookie": f"sessionid={visitor.session.session_key}"})
+    factory = AsyncRequestFactory()
+    factory.cookies["sessionid"] = str(visitor.session.session_key)
+    request = factory.get("/")
     chain: Any = SessionMiddleware(AuthenticationMiddleware(view))
 
     assert async_to_sync(chain)(request).content == b"TrueFalse"
