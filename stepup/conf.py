@@ -237,7 +237,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
             "ISSUER", "", lambda v: _string(v) and len(v) <= 255, "the issuer's URL, of at most 255 characters"
         ),
         client_id=client_id,
-        client_secret=oidc("OIDC_RP_CLIENT_SECRET", "", _string, "a string"),
+        client_secret=oidc("OIDC_RP_CLIENT_SECRET", "", lambda v: v is None or isinstance(v, str), "a string") or "",
         client_ids=client_ids,
         enforced=with_mfa is None or client_id in with_mfa,
         requirements=MappingProxyType(requirements),
@@ -281,7 +281,9 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         private_key=read.take("PRIVATE_KEY", "", _string, "a private key in PEM"),
         private_key_id=read.take("PRIVATE_KEY_ID", "", _string, "the name of the private key"),
         pushed_requests=read.take("PUSHED_REQUESTS", False, _is_bool, "True or False"),
-        cache=read.take("CACHE", "default", lambda v: v is None or v in django_settings.CACHES, _CACHE),
+        cache=read.take(
+            "CACHE", "default", lambda v: v is None or (_string(v) and v in django_settings.CACHES), _CACHE
+        ),
         userinfo=read.take("USERINFO", USERINFO[0], _one_of(USERINFO), f"one of {', '.join(USERINFO)}"),
         user_claims=_optional_tuple(read.take("USER_CLAIMS", None, _strings, "a list of names of claims")),
         verify_tls=oidc("OIDC_VERIFY_SSL", True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from stepup import Requirement, challenge
 from stepup.dialects import MULTI_FACTOR
 from stepup.testing.provider.launcher import RunningProvider
 from stepup.views import AuthenticationRequestView
+from tests import hostile_op
+from tests.hostile_op import HostileOP
 from tests.visitor import Visitor, query
 
 HOSTILE_NEXT = [
@@ -198,6 +201,48 @@ def test_where_the_op_does_not_answer_the_page_says_so_and_nobody_is_signed_out(
     assert (response.status_code, response.context["verdict"]) == (503, "unavailable")
     assert response.context["retry_url"] == "/oidc/authenticate/?next=%2Fdecorated%2F&stepup=mfa"
     assert visitor.session["_auth_user_id"]
+
+
+@pytest.fixture
+def pushing(settings: Any) -> Iterator[HostileOP]:
+    with HostileOP() as op:
+        settings.STEPUP = {**settings.STEPUP, "ISSUER": op.url, "PUSHED_REQUESTS": True}
+        op.metadata["pushed_authorization_request_endpoint"] = op.at("/par")
+        yield op
+
+
+def test_a_pushed_request_leaves_nothing_in_the_url_to_change(db: None, pushing: HostileOP) -> None:
+    pushing.answers["/par"] = hostile_op.answer({"request_uri": "urn:r:1", "expires_in": 60}, 201)
+    client = Client()
+
+    sent = query(client.get("/decorated/")["Location"])
+
+    assert sent == {"client_id": "site", "request_uri": "urn:r:1"}
+    (request,) = pushing.asked("/par")
+    (state,) = client.session["stepup_pending"]
+    assert request.form["state"] == state
+    assert request.form["acr_values"] == MULTI_FACTOR
+    assert request.form["code_challenge_method"] == "S256"
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "reason"),
+    [
+        ({"error": "invalid_request"}, 400, "token request refused: invalid_request"),
+        ({}, 500, "par: status 500"),
+    ],
+)
+def test_a_request_that_cannot_be_pushed_is_not_sent_openly_instead(
+    db: None, pushing: HostileOP, said: dict[str, str], status: int, reason: str
+) -> None:
+    pushing.answers["/par"] = hostile_op.answer(said, status)
+    client = Client()
+
+    response: Any = client.get("/decorated/")
+
+    assert (response.status_code, response.context["verdict"]) == (503, "unavailable")
+    assert response.context["reasons"] == [reason]
+    assert "stepup_pending" not in client.session
 
 
 def test_a_step_up_url_of_a_named_requirement_names_it() -> None:

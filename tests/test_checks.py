@@ -84,6 +84,8 @@ def secret(length: int, alg: str) -> dict[str, Any]:
     return {"OIDC_RP_CLIENT_SECRET": "x" * length, "OIDC_RP_SIGN_ALGO": alg}
 
 
+OWN_KEY = stepup_with(CLIENT_AUTHENTICATION="private_key_jwt", PRIVATE_KEY=KEYS["p256"].private_pem)
+
 #: For each check: a mistake that it is for, and the nearest that is right.
 CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "E001": [({"STEPUP": []}, stepup_with())],
@@ -99,7 +101,14 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "E006": [(stepup_with(PROTECTED_VIEWS={"open": "MFA"}), stepup_with(PROTECTED_VIEWS={"open": "mfa"}))],
     "E007": [(stepup_with(PROTECTED_VIEWS={"pay*:list": "mfa"}), stepup_with(PROTECTED_VIEWS={"payroll:*": "mfa"}))],
     "E008": [(stepup_without("ISSUER"), stepup_with())],
-    "E009": [({"OIDC_RP_CLIENT_ID": ""}, {}), ({"OIDC_RP_CLIENT_SECRET": ""}, {})],
+    "E009": [
+        ({"OIDC_RP_CLIENT_ID": ""}, {}),
+        ({"OIDC_RP_CLIENT_SECRET": ""}, {}),
+        (
+            {**OWN_KEY, "OIDC_RP_CLIENT_SECRET": None, "OIDC_RP_SIGN_ALGO": "HS256"},
+            {**OWN_KEY, "OIDC_RP_CLIENT_SECRET": None, "OIDC_RP_SIGN_ALGO": "RS256"},
+        ),
+    ],
     "E010": [(stepup_with(CLIENT_IDS=["other"]), stepup_with(CLIENT_IDS=["other", "site"]))],
     "E011": [({"OIDC_RP_SIGN_ALGO": alg}, {"OIDC_RP_SIGN_ALGO": "RS512"}) for alg in ("none", "RS1", "HS", "HSxyz")],
     "E012": [({"OIDC_ALLOW_UNSECURED_JWT": True}, {"OIDC_ALLOW_UNSECURED_JWT": False})],
@@ -109,6 +118,12 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
             stepup_with(REQUIREMENTS={**site.STEPUP["REQUIREMENTS"], "mfa": Requirement(max_age=60)}),  # type: ignore[dict-item] # it is a dictionary
             stepup_with(REQUIREMENTS={**site.STEPUP["REQUIREMENTS"], "mfa": {"max_age": 60}}),  # type: ignore[dict-item]
         )
+    ],
+    "E015": [
+        (
+            stepup_with(CLIENT_AUTHENTICATION="private_key_jwt"),
+            OWN_KEY,
+        ),
     ],
     "E020": [
         (
@@ -223,6 +238,10 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         ),
         ({"OIDC_RP_IDP_SIGN_KEY": 5}, {}),
     ],
+    "E034": [
+        (stepup_with(PRIVATE_KEY=key), stepup_with(PRIVATE_KEY=KEYS["ed448"].private_pem))
+        for key in ("junk", KEYS["rsa"].pem.decode(), KEYS["rsa_1024"].private_pem)
+    ],
     "E031": [
         (stepup_with(ISSUER="http://op.example/"), {**stepup_with(ISSUER="http://op.example/"), "DEBUG": True}),
         (stepup_with(ISSUER="http://localhost.example/"), stepup_with(ISSUER="http://localhost:9000/")),
@@ -287,6 +306,7 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
 TOGETHER_WITH = {
     "E001": {"E008", "E025", "E027", "E028"},  # nothing can be read of a STEPUP that is no dictionary
     "E004": {"E006", "E028"},  # the requirement "mfa" is not there then
+    "E009": {"E029"},  # no secret is a short one too, where it signs
 }
 
 

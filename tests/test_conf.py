@@ -99,6 +99,13 @@ FULL = {
     "PENDING_MAX_AGE": 60,
     "UNSAFE_TRUST_UNVERIFIED_EMAIL": True,
     "DOCUMENTATION_URL": "https://help.example/",
+    "CLIENT_AUTHENTICATION": "private_key_jwt",
+    "PRIVATE_KEY": "a private key",
+    "PRIVATE_KEY_ID": "its name",
+    "PUSHED_REQUESTS": True,
+    "CACHE": None,
+    "USERINFO": "never",
+    "USER_CLAIMS": ["email", "groups"],
 }
 
 
@@ -125,6 +132,12 @@ def test_everything_can_be_said() -> None:
     assert settings.trust_unverified_email
     assert settings.documentation_url == "https://help.example/"
     assert settings.proof_claims == {"vot"}
+    assert settings.client_authentication == "private_key_jwt"
+    assert (settings.private_key, settings.private_key_id) == ("a private key", "its name")
+    assert settings.pushed_requests
+    assert settings.cache is None
+    assert (settings.userinfo, settings.user_claims) == ("never", ("email", "groups"))
+    assert "a private key" not in repr(settings)
 
 
 OIDC = {
@@ -167,7 +180,11 @@ def test_what_the_base_library_has_settings_for_is_read_from_these() -> None:
     assert settings.extra_params == {"ui_locales": "de"}
     assert (settings.callback_url_name, settings.redirect_field_name) == ("back", "to")
     assert (settings.redirect_hosts, settings.redirect_require_https) == (("app.example",), True)
-    assert (settings.renew_after, settings.basic_auth, settings.create_users) == (60, True, False)
+    assert (settings.renew_after, settings.client_authentication, settings.create_users) == (
+        60,
+        "client_secret_basic",
+        False,
+    )
     assert settings.username_algorithm == "site.users.name"
     assert (settings.verify_tls, settings.proxies) == ("/etc/ssl/own.pem", {"https": "http://proxy.example"})
     assert (settings.authenticate_class, settings.callback_class) == ("site.views.Authenticate", "site.views.Callback")
@@ -247,6 +264,13 @@ def test_an_unknown_key_is_an_error_that_names_the_one_that_was_meant(key: Any, 
 
 WRONG: dict[str, list[object]] = {
     "PROVIDER": [None, 5, ["auth0"]],
+    "CLIENT_AUTHENTICATION": [None, "", "none", 5, ["client_secret_post"]],
+    "PRIVATE_KEY": [None, "", 5, b"key"],
+    "PRIVATE_KEY_ID": [None, "", 5],
+    "PUSHED_REQUESTS": [None, 1, "yes"],
+    "CACHE": ["", "unknown", 5, ["default"], False],
+    "USERINFO": [None, "", True, "sometimes"],
+    "USER_CLAIMS": [None, "email", [5], [""], {"email": 1}],
     "ISSUER": [None, "", 5, ["https://op.example/"], "https://op.example/".ljust(256, "x")],
     "CLIENT_IDS": [None, "site", [], ["site", ""], ["site", 5], {"site": 1}],
     "CLIENTS_WITH_MFA": [None, "site", [5], [""], {"site": 1}, True],
@@ -269,7 +293,7 @@ def test_wrong_values_are_tried_for_every_key() -> None:
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
 def test_a_value_of_the_wrong_kind_is_an_error_that_names_its_key(key: str, value: object) -> None:
     with stepup(**{key: value}):
-        (problem,) = conf.problems()
+        problem = conf.problems()[0]
     assert problem.id == "E003"
     assert problem.message.startswith(f"STEPUP['{key}'] must be ")
 

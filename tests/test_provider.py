@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from stepup import clock, conf, provider
 from stepup.documents import COOL_DOWN
@@ -592,6 +594,81 @@ def test_both_halves_of_basic_auth_are_form_encoded(op: HostileOP, settings: Any
     sent = base64.b64decode(op.asked(TOKEN)[0].headers["authorization"].removeprefix("Basic ")).decode("ascii")
     # As an OP reads it: split at the colon, then decode each half (RFC 6749, 2.3.1).
     assert [unquote(half) for half in sent.split(":")] == [client_id, secret]
+
+
+@pytest.mark.parametrize(("name", "algorithm"), [("rsa", "RS256"), ("p256", "ES256"), ("ed25519", "EdDSA")])
+@pytest.mark.parametrize("kid", ["", "our-key"])
+def test_the_client_authenticates_with_its_own_key_and_no_secret(
+    op: HostileOP, settings: Any, name: str, algorithm: str, kid: str
+) -> None:
+    key = KEYS[name]
+    settings.STEPUP = {
+        **settings.STEPUP,
+        "CLIENT_AUTHENTICATION": "private_key_jwt",
+        "PRIVATE_KEY": key.private_pem,
+        **({"PRIVATE_KEY_ID": kid} if kid else {}),
+    }
+    del settings.OIDC_RP_CLIENT_SECRET
+    op.answers[TOKEN] = answer(GOOD)
+
+    for _ in range(2):
+        provider.current().token_request(FORM)
+
+    seen = set()
+    for request in op.asked(TOKEN):
+        form = dict(request.form)
+        assertion = form.pop("client_assertion")
+        assert form == {
+            **FORM,
+            "client_id": "site",
+            "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        }
+        public = load_pem_public_key(key.pem)
+        claims = jwt.decode(assertion, public, [algorithm], audience=op.at(TOKEN), issuer="site")  # type: ignore[arg-type]
+        assert claims["sub"] == "site"
+        assert 0 < claims["exp"] - claims["iat"] <= 60
+        assert jwt.get_unverified_header(assertion).get("kid", "") == kid
+        seen.add(claims["jti"])
+    assert len(seen) == 2, "each assertion is for one use"
+
+
+@pytest.mark.parametrize("key", ["junk", KEYS["rsa"].pem.decode(), KEYS["rsa_1024"].private_pem])
+def test_a_key_that_cannot_sign_is_a_provider_error(op: HostileOP, settings: Any, key: str) -> None:
+    settings.STEPUP = {**settings.STEPUP, "CLIENT_AUTHENTICATION": "private_key_jwt", "PRIVATE_KEY": key}
+
+    error = failure(lambda: provider.current().token_request(FORM))
+
+    assert (error.endpoint, error.reason) == ("token", "private key not usable")
+    assert op.asked(TOKEN) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "reason"),
+    [
+        ({"request_uri": "urn:r:1", "expires_in": 60}, 201, None),
+        ({"request_uri": "urn:r:1"}, 200, None),
+        ({"request_uri": ""}, 201, "no request_uri"),
+        ({"request_uri": 5}, 201, "no request_uri"),
+        ({}, 201, "no request_uri"),
+        ({}, 500, "status 500"),
+        ({}, 400, "status 400"),
+    ],
+)
+def test_an_authentication_request_can_be_pushed(op: HostileOP, said: Any, status: int, reason: str | None) -> None:
+    op.metadata["pushed_authorization_request_endpoint"] = op.at("/par")
+    op.answers["/par"] = answer(said, status)
+    params = {"client_id": "site", "scope": "openid", "state": "s"}
+
+    if reason is None:
+        assert provider.current().push(params) == "urn:r:1"
+    else:
+        assert str(failure(lambda: provider.current().push(params))) == f"par: {reason}"
+    (request,) = op.asked("/par")
+    assert request.form == {**params, "client_secret": CLIENT_SECRET}
+
+
+def test_an_op_that_takes_no_pushed_requests_is_a_provider_error(op: HostileOP) -> None:
+    assert str(failure(lambda: provider.current().push({}))) == "metadata: no pushed_authorization_request_endpoint"
 
 
 @pytest.mark.parametrize("status", [400, 401])

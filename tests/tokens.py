@@ -53,6 +53,13 @@ class SigningKey:
         )
 
     @property
+    def private_pem(self) -> str:
+        """The private key in PEM."""
+        return self.private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode()
+
+    @property
     def der(self) -> bytes:
         """The public key in DER."""
         return self.private.public_key().public_bytes(
