@@ -77,13 +77,13 @@ def _door(needs: Needs) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
             @wraps(view)
             async def protected(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-                return await gate.aguard(request, needs, lambda: view(request, *args, **kwargs))
+                return await gate.aguard(request, needs, view, *args, **kwargs)
 
         else:
 
             @wraps(view)
             def protected(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-                return gate.guard(request, needs, lambda: view(request, *args, **kwargs))
+                return gate.guard(request, needs, view, *args, **kwargs)
 
         return gate.mark(protected, needs)
 

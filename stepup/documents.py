@@ -139,7 +139,7 @@ class Document(Generic[T]):
             max_age = _max_age_of(answer, self._max_age)
             self._held = _Held(self._parse(answer.content), now, now + max_age)
             self._failure = None
-            self._share(key, [now, max_age, answer.content])
+            self._share(key, [now, float(max_age), answer.content])
         finally:
             # From the end of the attempt: those who waited for it must not make one each.
             self._asked_at = clock.monotonic()
@@ -149,9 +149,12 @@ class Document(Generic[T]):
     def _adopt(self, key: str) -> bool:
         """Take over what another process has got, if it is newer than what is held."""
         shared = self._of_cache("get", key)
-        if not (isinstance(shared, list) and len(shared) == 3 and isinstance(shared[2], bytes)):
+        if not (isinstance(shared, list) and [type(part) for part in shared] == [float, float, bytes]):
             return False
         got, max_age, content = shared
+        # Of the future, or good for ever: said by a clock that is wrong, or by another version.
+        if not (got <= clock.now() + COOL_DOWN and 0 <= max_age <= MOST_AGE):
+            return False
         if self._held is not None and got <= self._held.got:
             return False
         try:

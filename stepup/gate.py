@@ -13,13 +13,16 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.functional import SimpleLazyObject, empty
 
 from stepup import challenge, clock, conf, session
 from stepup.assurance import SATISFIED, Decision, Evidence, Requirement, Unmet, evaluate
 from stepup.conf import DEFAULT_REQUIREMENT
-from stepup.verdicts import private
 
 __all__ = ["Aged", "Needs", "StepUpRequired", "acheck", "adecide", "aguard", "check", "decide", "demand", "guard"]
+
+#: As `django.utils.cache.add_never_cache_headers` says it, without taking apart what was there before.
+NEVER_CACHE = "max-age=0, no-cache, no-store, must-revalidate, private"
 
 #: Somebody who is not signed in has proved nothing, whatever is required.
 NOT_SIGNED_IN = Decision((Unmet("sub", "missing"),))
@@ -61,7 +64,9 @@ def resolve(request: HttpRequest, needs: Needs) -> Requirement:
     Raises:
         ImproperlyConfigured: it names none that the settings define, or is nothing that can be required.
     """
-    wanted = needs
+    if type(needs) is str:
+        return _named(needs)
+    wanted: object = needs
     if callable(wanted):
         wanted = wanted(request)
     if isinstance(wanted, Requirement):
@@ -98,22 +103,24 @@ async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
     return await sync_to_async(challenge.answer)(request, requirement, decision)
 
 
-def guard(request: HttpRequest, needs: Needs, proceed: Callable[[], Any]) -> Any:
-    """The answer of the gate or, where the request may go on, what `proceed` returns, kept out of caches."""
+def guard(request: HttpRequest, needs: Needs, view: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """The answer of the gate or, where the request may go on, that of the view, kept out of caches."""
     refusal = check(request, needs)
     if refusal is not None:
         return refusal
-    response = proceed()
+    response = view(request, *args, **kwargs)
     if iscoroutine(response):
         response.close()
         raise TypeError("An asynchronous view stands behind a synchronous wrapper: put the door next to the view.")
     return seal(response)
 
 
-async def aguard(request: HttpRequest, needs: Needs, proceed: Callable[[], Awaitable[Any]]) -> Any:
+async def aguard(
+    request: HttpRequest, needs: Needs, view: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any
+) -> Any:
     """As :func:`guard`, for asynchronous views."""
     refusal = await acheck(request, needs)
-    return seal(await proceed()) if refusal is None else refusal
+    return seal(await view(request, *args, **kwargs)) if refusal is None else refusal
 
 
 def demand(request: HttpRequest, needs: Needs = DEFAULT_REQUIREMENT) -> None:
@@ -148,12 +155,19 @@ def is_remembered(request: HttpRequest) -> bool:
 
 
 def seal(response: Any) -> Any:
-    """Keep a protected page out of caches, so that the back button shows nothing of it after sign-out."""
-    return private(response) if isinstance(response, HttpResponseBase) else response
+    """Keep a protected page out of caches, so that the back button shows nothing of it after sign-out.
+
+    Whatever the view said of caches is replaced: nothing that it could say is stricter (RFC 9111, 5.2.2).
+    """
+    if isinstance(response, HttpResponseBase):
+        response.headers["Cache-Control"] = NEVER_CACHE
+    return response
 
 
 def _judge(request: HttpRequest, requirement: Requirement) -> Decision:
-    user = request.user
+    user = _behind_proxy(request.user)
+    if session.shows(request.session, user, requirement, conf.current()):
+        return SATISFIED
     evidence = session.read_evidence(request.session, user) if user.is_authenticated else None
     return _decision(request, user, requirement, evidence)
 
@@ -164,6 +178,15 @@ async def _ajudge(request: HttpRequest, requirement: Requirement) -> Decision:
     request.user = user
     evidence = await session.aread_evidence(request.session, user) if user.is_authenticated else None
     return _decision(request, user, requirement, evidence)
+
+
+def _behind_proxy(user: Any) -> Any:
+    """The user behind Django's lazy proxy, if it is there already: each look through the proxy costs a microsecond."""
+    if type(user) is SimpleLazyObject:
+        wrapped = object.__getattribute__(user, "_wrapped")
+        if wrapped is not empty:
+            return wrapped
+    return user
 
 
 def _decision(

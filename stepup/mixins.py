@@ -45,7 +45,7 @@ class StepUpRequiredMixin:
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         proceed = super().dispatch  # type: ignore[misc] # View's
         through = gate.aguard if self.view_is_async else gate.guard  # type: ignore[attr-defined] # View's
-        return through(request, self.get_requirement(), lambda: proceed(request, *args, **kwargs))
+        return through(request, self.get_requirement(), proceed, *args, **kwargs)
 
 
 class MFARequiredMixin(StepUpRequiredMixin):

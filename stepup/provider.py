@@ -125,7 +125,12 @@ class Provider:
         url = self.endpoint("token_endpoint")
         status, _, content, _ = self._post_as_client("token", url, form)
         self._expect_success("token", status)
-        return self._json("token", content)
+        answer = self._json("token", content)
+        kind = answer.get("token_type", "Bearer")
+        if not isinstance(kind, str) or kind.lower() != "bearer":
+            # It could not be used as what it is (RFC 6749, 7.1).
+            raise ProviderError("token", "not a bearer token")
+        return answer
 
     def userinfo(self, access_token: str) -> dict[str, Any] | str:
         """The userinfo response (OpenID Connect Core 1.0, 5.3): claims, or a signed JWT that has yet to be verified.

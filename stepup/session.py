@@ -97,6 +97,28 @@ def read_evidence(session: SessionBase, user: User) -> Evidence | None:
     return _evidence(session.get(EVIDENCE), user)
 
 
+def shows(session: SessionBase, user: User, requirement: Requirement, settings: conf.Settings) -> bool:
+    """A quick yes, for nearly every request that is allowed. No means only: look more closely.
+
+    It says yes to nothing that the evidence, read and evaluated, does not satisfy; it exists because these few look-ups
+    cost a tenth of that, and each request of a protected page pays for them.
+    """
+    if requirement.max_age is not None or requirement.acr or requirement.claims:
+        return False
+    try:
+        stored: Any = session.get(EVIDENCE)
+        claims, proved = stored["claims"], stored["proofs"]["amr"]
+        if stored["user"] != str(user.pk) or claims["iss"] != settings.issuer or type(claims["sub"]) is not str:
+            return False
+        for method in requirement.amr:
+            time = proved[method]
+            if time is not None and not _is_time(time):
+                return False
+    except (KeyError, TypeError, AttributeError):
+        return False
+    return user.is_authenticated
+
+
 async def aread_evidence(session: SessionBase, user: User) -> Evidence | None:
     """As :func:`read_evidence`, for a session that may have to be loaded first."""
     return _evidence(await session.aget(EVIDENCE), user)
@@ -279,13 +301,21 @@ def _evidence(stored: object, user: User) -> Evidence | None:
     if bound is None:
         return None
     auth_time, proofs = bound.get("auth_time"), bound.get("proofs")
-    if not (auth_time is None or _is_time(auth_time)) or not isinstance(proofs, dict):
+    if not isinstance(proofs, dict):
         return None
-    for values in proofs.values():
-        if not isinstance(values, dict) or not all(time is None or _is_time(time) for time in values.values()):
-            return None
+    if auth_time is not None and not _is_time(auth_time):
+        auth_time = None
     kept = bound["claims"]
-    return Evidence(issuer=kept["iss"], subject=kept["sub"], auth_time=auth_time, proofs=proofs)
+    return Evidence(
+        issuer=kept["iss"],
+        subject=kept["sub"],
+        auth_time=auth_time,
+        proofs={
+            claim: {value: time for value, time in values.items() if time is None or _is_time(time)}
+            for claim, values in proofs.items()
+            if isinstance(values, dict)
+        },
+    )
 
 
 def _pendings(session: SessionBase, settings: conf.Settings, *, now: float) -> dict[str, dict[str, Any]]:

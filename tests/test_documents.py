@@ -116,7 +116,20 @@ def test_what_is_shared_gets_old_with_the_time_at_which_it_was_got(op: OP) -> No
     assert op.document().get() == "two"
 
 
-@pytest.mark.parametrize("shared", [None, "text", [], [1, 2], [1, 2, "text"], [time.time(), 3600, b"garbage"]])
+@pytest.mark.parametrize(
+    "shared",
+    [
+        None,
+        "text",
+        [],
+        [1, 2],
+        [1, 2, "text"],
+        [time.time(), 3600.0, b"garbage"],
+        [1e18, 3600.0, b"x"],
+        [1.0, float("inf"), b"x"],
+        [1.0, 60, b"x"],
+    ],
+)
 def test_what_is_shared_and_is_no_document_is_not_taken_over(op: OP, shared: Any) -> None:
     caches["default"].set(KEY, shared)
     assert op.document().get() == "one"

@@ -30,7 +30,7 @@ def anonymous(rf: Any, db: None) -> Any:
 )
 def test_what_is_no_requirement_opens_nothing(anonymous: Any, needs: Any) -> None:
     with pytest.raises(ImproperlyConfigured):
-        gate.guard(anonymous, needs, lambda: pytest.fail("the view was called"))
+        gate.guard(anonymous, needs, lambda request: pytest.fail("the view was called"))
 
 
 @pytest.mark.parametrize("max_age", [-1, "300", 1.5, True, None])
@@ -83,12 +83,20 @@ def test_what_a_view_returns_that_is_no_response_is_left_to_django(visitor: Visi
 
 
 def test_a_synchronous_wrapper_around_an_asynchronous_view_is_a_mistake_that_is_named(visitor: Visitor) -> None:
-    async def view() -> HttpResponse:
+    async def view(request: Any) -> HttpResponse:
         return HttpResponse("shown")
 
     visitor.step_up("/decorated/")
     with pytest.raises(TypeError, match="put the door next to the view"):
         gate.guard(visitor.get("/open/").wsgi_request, "mfa", view)
+
+
+def test_a_view_may_have_arguments_of_any_name(visitor: Visitor) -> None:
+    visitor.step_up("/decorated/")
+    request = visitor.get("/open/").wsgi_request
+    given = {"view": "a", "needs": "b", "kwargs": "c"}
+
+    assert gate.guard(request, "mfa", lambda request, **kwargs: kwargs, **given) == given
 
 
 def test_caches_that_a_protected_view_asks_for_get_nothing(visitor: Visitor) -> None:

@@ -547,6 +547,18 @@ def test_a_published_key_that_is_not_usable_does_not_hide_the_others(op: Hostile
 # The token request
 
 
+@pytest.mark.parametrize("kind", ["DPoP", "mac", "", 5, None, ["Bearer"]])
+def test_an_access_token_of_another_kind_is_no_answer(op: HostileOP, kind: Any) -> None:
+    op.answers[TOKEN] = answer({**GOOD, "token_type": kind})
+    assert str(failure(lambda: provider.current().token_request(FORM))) == "token: not a bearer token"
+
+
+@pytest.mark.parametrize("said", [{"token_type": "bearer"}, {"token_type": "BEARER"}, {}])
+def test_a_bearer_token_may_be_spelt_in_any_case(op: HostileOP, said: dict[str, str]) -> None:
+    op.answers[TOKEN] = answer({"access_token": "at", "id_token": "e30.e30.AA", **said})
+    assert provider.current().token_request(FORM)["access_token"] == "at"
+
+
 def test_the_client_authenticates_in_the_form(op: HostileOP) -> None:
     op.answers[TOKEN] = answer(GOOD)
 
