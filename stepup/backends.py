@@ -218,9 +218,12 @@ class StepUpBackend(OIDCAuthenticationBackend):
         if not isinstance(userinfo.get("email") or "", str) or not self.verify_claims(userinfo):
             raise AccountRefused("claims")
         issuer, subject = payload["iss"], payload["sub"]
+        known = _known_user(issuer, subject)
+        if known is not None:
+            return self._update(known, userinfo)
         try:
             with transaction.atomic():
-                return self._account(issuer, subject, userinfo)
+                return self._first_account(issuer, subject, userinfo)
         except (IntegrityError, DataError):
             # Two first sign-ins at once: the other one has created the account in the meantime. Or else the user name
             # is taken by an account that is not to be linked, or the database cannot hold what a claim says.
@@ -266,10 +269,7 @@ class StepUpBackend(OIDCAuthenticationBackend):
         user = super().get_user(user_id)
         return user if user is not None and self.user_can_authenticate(user) else None
 
-    def _account(self, issuer: str, subject: str, userinfo: dict[str, Any]) -> Any:
-        known = _known_user(issuer, subject)
-        if known is not None:
-            return self._update(known, userinfo)
+    def _first_account(self, issuer: str, subject: str, userinfo: dict[str, Any]) -> Any:
         self._asked_by_email = False
         found = list(self.filter_users_by_claims(userinfo)[:2])
         if len(found) > 1:

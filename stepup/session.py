@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.contrib.auth import SESSION_KEY
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieStore
@@ -32,8 +32,6 @@ SETTLED = "stepup_settled"
 #: For how long a step-up that was found satisfied must have satisfied its page too, in seconds.
 SETTLED_SECONDS = 10
 
-#: Claims of the newest ID token that are kept beside the evidence (OpenID Connect Core 1.0, 2).
-KEPT_CLAIMS = ("iss", "sub", "auth_time", "acr", "amr", "sid")
 #: A claim that takes more than this many characters as JSON is not kept: no OP sends such, and sessions are small.
 KEPT_LENGTH = 1000
 
@@ -89,7 +87,12 @@ def claims(request: HttpRequest) -> Mapping[str, Any]:
     no ``amr`` though the user has passed multi-factor authentication before.
     """
     stored = _bound(request.session.get(EVIDENCE), request.user)
-    return stored["claims"] if stored else {}
+    if stored is None:
+        return {}
+    said = stored.get("said")
+    if not isinstance(said, dict):
+        said = _said_by(_evidence(stored, request.user))
+    return {**stored["claims"], **said}
 
 
 def read_evidence(session: SessionBase, user: User) -> Evidence | None:
@@ -131,23 +134,24 @@ def record(
     new = Evidence.from_claims(claims, proof_claims=proof_claims)
     old = read_evidence(request.session, user)
     together = old.add(new) if old and (old.issuer, old.subject) == (new.issuer, new.subject) else new
-    request.session[EVIDENCE] = {
+    stored: dict[str, Any] = {
         "user": str(user.pk),
-        "claims": {
-            claim: claims[claim]
-            for claim in KEPT_CLAIMS
-            if claim in claims and len(json.dumps(claims[claim])) <= KEPT_LENGTH
-        },
+        "claims": {claim: claims[claim] for claim in ("iss", "sub", "sid") if _is_kept(claims, claim)},
         "proofs": {claim: dict(values) for claim, values in together.proofs.items()},
     }
     if together.auth_time is not None:
-        request.session[EVIDENCE]["auth_time"] = together.auth_time
+        stored["auth_time"] = together.auth_time
+    said = {claim: claims[claim] for claim in ("auth_time", "acr", "amr") if _is_kept(claims, claim)}
+    if said != _said_by(together):
+        # Only where it is not what the evidence says anyway: sessions are small.
+        stored["said"] = said
+    request.session[EVIDENCE] = stored
     return together
 
 
 def note_renewal(request: HttpRequest, *, due: float) -> None:
     """Tell mozilla-django-oidc's `SessionRefresh` when it should renew next, in seconds since the epoch."""
-    request.session[BASE_EXPIRATION] = due
+    request.session[BASE_EXPIRATION] = int(due)
 
 
 def id_token_hint(request: HttpRequest) -> str | None:
@@ -188,7 +192,10 @@ def take_pending(request: HttpRequest, state: str, settings: conf.Settings, *, n
     kept = _pendings(session, settings, now=now)
     entry = kept.pop(state, None)
     if entry is not None:
-        session[PENDING] = kept
+        if kept:
+            session[PENDING] = kept
+        else:
+            del session[PENDING]
         _save(session)
         return _pending(state, entry, settings)
     states = session.get(BASE_PENDING)
@@ -204,7 +211,12 @@ def rotate(request: HttpRequest) -> None:
 
     The last thing to do: from here on the browser needs the answer to be signed in still, and an error would lose it.
     """
-    request.session.cycle_key()
+    old = request.session
+    new: SessionBase = type(old)()
+    new.update(old.items())
+    # Not `cycle_key`, which stores the new one at once, for the response to store it once more.
+    request.session = new
+    old.delete()
 
 
 def snapshot(session: SessionBase) -> dict[str, Any]:
@@ -223,6 +235,11 @@ def revert(session: SessionBase, before: Mapping[str, Any]) -> None:
         del session[key]
     session.update(before)
     session.modified = _is_in_cookie(session)
+
+
+def has_same_login(session: SessionBase, other: SessionBase) -> bool:
+    """Whether two states of a session are of one login: then whoever was its user still is."""
+    return all(session.get(key) == other.get(key) for key in (SESSION_KEY, BACKEND_SESSION_KEY, HASH_SESSION_KEY))
 
 
 def renewed(session: SessionBase) -> SessionBase | None:
@@ -284,6 +301,23 @@ def _save(session: SessionBase) -> None:
 def _is_in_cookie(session: SessionBase) -> bool:
     # Its key is what it holds, and it is not stored before the response is sent.
     return isinstance(session, CookieStore)
+
+
+def _is_kept(claims: Mapping[str, Any], claim: str) -> bool:
+    return claim in claims and len(json.dumps(claims[claim])) <= KEPT_LENGTH
+
+
+def _said_by(evidence: Evidence | None) -> dict[str, Any]:
+    """What an ID token that gave all of this evidence, and no other has been, said of the authentication."""
+    said: dict[str, Any] = {}
+    if evidence is not None:
+        if evidence.auth_time is not None:
+            said["auth_time"] = evidence.auth_time
+        if classes := list(evidence.proofs.get("acr", ())):
+            said["acr"] = classes[0] if len(classes) == 1 else classes
+        if methods := list(evidence.proofs.get("amr", ())):
+            said["amr"] = methods
+    return said
 
 
 def _bound(stored: object, user: User) -> dict[str, Any] | None:

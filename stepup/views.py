@@ -153,7 +153,8 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         if now is None and pending.user is not None:
             return self._undo(Verdict.EXPIRED, "session: ended meanwhile")
         request.session = now if now is not None else type(before)()
-        signed_in = _pk(auth.get_user(request))
+        is_same = session.has_same_login(before, request.session)
+        signed_in = _pk(request.user if is_same else auth.get_user(request))
         if signed_in != pending.user and (signed_in is None or signed_in != str(user.pk)):
             request.session = before
             return self._undo(Verdict.EXPIRED, "session: another user meanwhile")
