@@ -137,8 +137,9 @@ def record(
     stored: dict[str, Any] = {
         "user": str(user.pk),
         "claims": {claim: claims[claim] for claim in ("iss", "sub", "sid") if _is_kept(claims, claim)},
-        "proofs": {claim: dict(values) for claim, values in together.proofs.items()},
     }
+    if together.proofs:
+        stored["proofs"] = {claim: dict(values) for claim, values in together.proofs.items()}
     if together.auth_time is not None:
         stored["auth_time"] = together.auth_time
     said = {claim: claims[claim] for claim in ("auth_time", "acr", "amr") if _is_kept(claims, claim)}
@@ -334,7 +335,7 @@ def _evidence(stored: object, user: User) -> Evidence | None:
     bound = _bound(stored, user)
     if bound is None:
         return None
-    auth_time, proofs = bound.get("auth_time"), bound.get("proofs")
+    auth_time, proofs = bound.get("auth_time"), bound.get("proofs", {})
     if not isinstance(proofs, dict):
         return None
     if auth_time is not None and not _is_time(auth_time):
