@@ -83,7 +83,9 @@ def _door(needs: Needs) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
             @wraps(view)
             def protected(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-                return gate.guard(request, needs, view, *args, **kwargs)
+                # `gate.guard` would do, and hand the arguments over twice.
+                refusal = gate.check(request, needs)
+                return gate.seal(view(request, *args, **kwargs)) if refusal is None else refusal
 
         return gate.mark(protected, needs)
 

@@ -88,6 +88,9 @@ async def adecide(request: HttpRequest, needs: Needs) -> Decision:
 
 def check(request: HttpRequest, needs: Needs) -> HttpResponse | None:
     """None where the request may go on; else the answer to give instead."""
+    # What nearly every request of a protected page is answered by, in as few steps as can be.
+    if type(needs) is str and (plain := conf.current().requirements.get(needs)) and _is_plainly_allowed(request, plain):
+        return None
     requirement = resolve(request, needs)
     decision = _judge(request, requirement)
     return None if decision.satisfied else challenge.answer(request, requirement, decision)
@@ -106,13 +109,7 @@ async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
 def guard(request: HttpRequest, needs: Needs, view: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """The answer of the gate or, where the request may go on, that of the view, kept out of caches."""
     refusal = check(request, needs)
-    if refusal is not None:
-        return refusal
-    response = view(request, *args, **kwargs)
-    if iscoroutine(response):
-        response.close()
-        raise TypeError("An asynchronous view stands behind a synchronous wrapper: put the door next to the view.")
-    return seal(response)
+    return seal(view(request, *args, **kwargs)) if refusal is None else refusal
 
 
 async def aguard(
@@ -161,13 +158,14 @@ def seal(response: Any) -> Any:
     """
     if isinstance(response, HttpResponseBase):
         response.headers["Cache-Control"] = NEVER_CACHE
+    elif iscoroutine(response):
+        response.close()
+        raise TypeError("An asynchronous view stands behind a synchronous wrapper: put the door next to the view.")
     return response
 
 
 def _judge(request: HttpRequest, requirement: Requirement) -> Decision:
-    user = _behind_proxy(request.user)
-    if session.shows(request.session, user, requirement, conf.current()):
-        return SATISFIED
+    user = request.user
     evidence = session.read_evidence(request.session, user) if user.is_authenticated else None
     return _decision(request, user, requirement, evidence)
 
@@ -180,13 +178,13 @@ async def _ajudge(request: HttpRequest, requirement: Requirement) -> Decision:
     return _decision(request, user, requirement, evidence)
 
 
-def _behind_proxy(user: Any) -> Any:
-    """The user behind Django's lazy proxy, if it is there already: each look through the proxy costs a microsecond."""
+def _is_plainly_allowed(request: HttpRequest, requirement: Requirement) -> bool:
+    user: Any = request.user
     if type(user) is SimpleLazyObject:
-        wrapped = object.__getattribute__(user, "_wrapped")
-        if wrapped is not empty:
-            return wrapped
-    return user
+        # Each look through Django's proxy costs a microsecond. Where the user is there already, look behind it.
+        loaded = object.__getattribute__(user, "_wrapped")
+        user = user if loaded is empty else loaded
+    return session.shows(request.session, user, requirement, conf.current())
 
 
 def _decision(

@@ -32,6 +32,8 @@ SETTLED = "stepup_settled"
 #: For how long a step-up that was found satisfied must have satisfied its page too, in seconds.
 SETTLED_SECONDS = 10
 
+#: Claims of the newest ID token that are kept beside the evidence: whose session at the OP it is about.
+_SUBJECT_CLAIMS = ("iss", "sub", "sid")
 #: A claim that takes more than this many characters as JSON is not kept: no OP sends such, and sessions are small.
 KEPT_LENGTH = 1000
 
@@ -92,7 +94,7 @@ def claims(request: HttpRequest) -> Mapping[str, Any]:
     said = stored.get("said")
     if not isinstance(said, dict):
         said = _said_by(_evidence(stored, request.user))
-    return {**stored["claims"], **said}
+    return {**{claim: stored[claim] for claim in _SUBJECT_CLAIMS if claim in stored}, **said}
 
 
 def read_evidence(session: SessionBase, user: User) -> Evidence | None:
@@ -110,12 +112,12 @@ def shows(session: SessionBase, user: User, requirement: Requirement, settings: 
         return False
     try:
         stored: Any = session.get(EVIDENCE)
-        claims, proved = stored["claims"], stored["proofs"]["amr"]
-        if stored["user"] != str(user.pk) or claims["iss"] != settings.issuer or type(claims["sub"]) is not str:
+        proved = stored["proofs"]["amr"]
+        if stored["user"] != str(user.pk) or stored["iss"] != settings.issuer or type(stored["sub"]) is not str:
             return False
         for method in requirement.amr:
             time = proved[method]
-            if time is not None and not _is_time(time):
+            if time is not None and (type(time) is not int or time < 0):
                 return False
     except (KeyError, TypeError, AttributeError):
         return False
@@ -136,12 +138,12 @@ def record(
     together = old.add(new) if old and (old.issuer, old.subject) == (new.issuer, new.subject) else new
     stored: dict[str, Any] = {
         "user": str(user.pk),
-        "claims": {claim: claims[claim] for claim in ("iss", "sub", "sid") if _is_kept(claims, claim)},
+        **{claim: claims[claim] for claim in _SUBJECT_CLAIMS if _is_kept(claims, claim)},
     }
     if together.proofs:
         stored["proofs"] = {claim: dict(values) for claim, values in together.proofs.items()}
     if together.auth_time is not None:
-        stored["auth_time"] = together.auth_time
+        stored["at"] = together.auth_time
     said = {claim: claims[claim] for claim in ("auth_time", "acr", "amr") if _is_kept(claims, claim)}
     if said != _said_by(together):
         # Only where it is not what the evidence says anyway: sessions are small.
@@ -325,8 +327,7 @@ def _bound(stored: object, user: User) -> dict[str, Any] | None:
     """What is stored, if it is whole and belongs to this user and to the issuer that is trusted now."""
     if not isinstance(stored, dict) or not user.is_authenticated or stored.get("user") != str(user.pk):
         return None
-    kept = stored.get("claims")
-    if not isinstance(kept, dict) or kept.get("iss") != conf.current().issuer or not isinstance(kept.get("sub"), str):
+    if stored.get("iss") != conf.current().issuer or not isinstance(stored.get("sub"), str):
         return None
     return stored
 
@@ -335,15 +336,14 @@ def _evidence(stored: object, user: User) -> Evidence | None:
     bound = _bound(stored, user)
     if bound is None:
         return None
-    auth_time, proofs = bound.get("auth_time"), bound.get("proofs", {})
+    auth_time, proofs = bound.get("at"), bound.get("proofs", {})
     if not isinstance(proofs, dict):
         return None
     if auth_time is not None and not _is_time(auth_time):
         auth_time = None
-    kept = bound["claims"]
     return Evidence(
-        issuer=kept["iss"],
-        subject=kept["sub"],
+        issuer=bound["iss"],
+        subject=bound["sub"],
         auth_time=auth_time,
         proofs={
             claim: {value: time for value, time in values.items() if time is None or _is_time(time)}

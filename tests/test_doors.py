@@ -59,8 +59,8 @@ def set_up(client: Client, user: User, issuer: str, state: Mapping[str, Any] | N
         session = client.session
         session["stepup"] = {
             "user": state.get("user", str(user.pk)),
-            "claims": {"iss": state.get("iss", issuer), "sub": "stepup|anna"},
-            "auth_time": None,
+            "iss": state.get("iss", issuer),
+            "sub": "stepup|anna",
             "proofs": state["proofs"],
         }
         session.save()

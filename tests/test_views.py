@@ -460,7 +460,7 @@ def test_a_step_up_that_mozillas_refresh_middleware_asks_for_silently_is_answere
 
     back = visitor.client.get(
         "/oidc/callback/",
-        {"state": "theirs", "error": "login_required", "iss": visitor.session["stepup"]["claims"]["iss"]},
+        {"state": "theirs", "error": "login_required", "iss": visitor.session["stepup"]["iss"]},
     )
 
     assert back.status_code == 302
