@@ -108,6 +108,13 @@ def _views(loaded: Settings) -> Iterator[CheckMessage]:
                 id=id_,
             )
 
+    if not _is_subclass(loaded.authenticate_class, object):
+        yield Error(
+            f"OIDC_AUTHENTICATE_CLASS is {loaded.authenticate_class!r}, which cannot be imported.",
+            hint='Set it to "stepup.views.AuthenticationRequestView", or to a sub-class of yours.',
+            id="stepup.E023",
+        )
+
 
 def _middleware(loaded: Settings) -> Iterator[CheckMessage]:
     from stepup.middleware import StepUpMiddleware

@@ -7,6 +7,7 @@ an error, and while there is one, `current()` raises and no protected page opens
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -287,7 +288,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         userinfo=read.take("USERINFO", USERINFO[0], _one_of(USERINFO), f"one of {', '.join(USERINFO)}"),
         user_claims=_optional_tuple(read.take("USER_CLAIMS", None, _strings, "a list of names of claims")),
         verify_tls=oidc("OIDC_VERIFY_SSL", True),
-        timeout=_seconds(oidc("OIDC_TIMEOUT")),
+        timeout=_seconds(oidc("OIDC_TIMEOUT", None, _is_timeout, "a number of seconds, or two")),
         proxies=oidc("OIDC_PROXY", None, _is_mapping, "a dictionary of proxies by scheme"),
         username_algorithm=oidc("OIDC_USERNAME_ALGO"),
         create_users=bool(oidc("OIDC_CREATE_USER", True)),
@@ -413,8 +414,12 @@ def _whole(least: int, most: int) -> Callable[[object], bool]:
     return lambda value: type(value) is int and least <= value <= most
 
 
-def _seconds(timeout: object) -> float:
+def _is_timeout(value: Any) -> bool:
+    parts = value if isinstance(value, (tuple, list)) else [value]
+    return all(part is None or (_is_number(part) and part >= 0) for part in parts)
+
+
+def _seconds(timeout: Any) -> float:
     """`OIDC_TIMEOUT` as one number: requests also takes a pair of connect and read time-outs, or None for no end."""
-    if isinstance(timeout, (tuple, list)):
-        timeout = max((part for part in timeout if part is not None), default=None)
-    return float(timeout) if isinstance(timeout, (int, float)) and timeout > 0 else 10.0
+    parts = timeout if isinstance(timeout, (tuple, list)) else [timeout]
+    return float(max((part for part in parts if _is_number(part) and 0 < part < math.inf), default=10))

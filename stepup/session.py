@@ -113,7 +113,7 @@ def shows(session: SessionBase, user: User, requirement: Requirement, settings: 
     try:
         stored: Any = session.get(EVIDENCE)
         proved = stored["proofs"]["amr"]
-        if stored["user"] != str(user.pk) or stored["iss"] != settings.issuer or type(stored["sub"]) is not str:
+        if stored["pk"] != str(user.pk) or stored["iss"] != settings.issuer or type(stored["sub"]) is not str:
             return False
         for method in requirement.amr:
             time = proved[method]
@@ -137,7 +137,7 @@ def record(
     old = read_evidence(request.session, user)
     together = old.add(new) if old and (old.issuer, old.subject) == (new.issuer, new.subject) else new
     stored: dict[str, Any] = {
-        "user": str(user.pk),
+        "pk": str(user.pk),
         **{claim: claims[claim] for claim in _SUBJECT_CLAIMS if _is_kept(claims, claim)},
     }
     if together.proofs:
@@ -325,7 +325,7 @@ def _said_by(evidence: Evidence | None) -> dict[str, Any]:
 
 def _bound(stored: object, user: User) -> dict[str, Any] | None:
     """What is stored, if it is whole and belongs to this user and to the issuer that is trusted now."""
-    if not isinstance(stored, dict) or not user.is_authenticated or stored.get("user") != str(user.pk):
+    if not isinstance(stored, dict) or not user.is_authenticated or stored.get("pk") != str(user.pk):
         return None
     if stored.get("iss") != conf.current().issuer or not isinstance(stored.get("sub"), str):
         return None

@@ -72,7 +72,8 @@ class BoundedSession(requests.Session):
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._verify = verify
-        self._proxies = dict(proxies) if proxies else None
+        self._proxies = dict(proxies or {})
+        self._environment: dict[str, Any] = {}
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.headers["Accept"] = "application/json"
         self.headers["Accept-Encoding"] = "identity"  # so that the bound on bytes bounds the memory too
@@ -91,17 +92,12 @@ class BoundedSession(requests.Session):
             TransportError: there is no whole answer within the bounds.
         """
         try:
-            with self.request(
-                method,
-                url,
-                auth=auth,
-                data=data,
-                timeout=self._timeout,
-                allow_redirects=False,
-                stream=True,
-                verify=self._verify,
-                proxies=self._proxies,
-            ) as response:
+            request = requests.PreparedRequest()
+            request.prepare(method=method, url=url, headers=self.headers, data=data, auth=auth)
+            if url not in self._environment:
+                # What the environment says of proxies and certificates: looked up once for each of the few endpoints.
+                self._environment[url] = self.merge_environment_settings(url, self._proxies, True, self._verify, None)
+            with self.send(request, timeout=self._timeout, allow_redirects=False, **self._environment[url]) as response:
                 content = bytearray()
                 while chunk := response.raw.read1(64 * 1024):
                     content += chunk

@@ -170,6 +170,7 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
             urls(start=path("start/", OwnRequestView.as_view(), name="oidc_authentication_init")),
         ),
         (urls(start=path("start/", page, name="oidc_authentication_init")), urls()),
+        ({"OIDC_AUTHENTICATE_CLASS": "missing.View"}, {"OIDC_AUTHENTICATE_CLASS": f"{__name__}.OwnRequestView"}),
     ],
     "E024": [
         (

@@ -519,13 +519,19 @@ def test_what_has_to_be_beyond_guessing_is_never_shorter(
         ((None, None), 10),
         ((), 10),
         (0, 10),
-        (-1, 10),
-        ("5", 10),
     ],
 )
 def test_there_is_always_a_timeout(timeout: object, seconds: float) -> None:
     with override_settings(OIDC_TIMEOUT=timeout):
         assert conf.current().timeout == seconds
+
+
+@pytest.mark.parametrize("timeout", ["5", -1, True, ("3", 10), [3.05, [27]], float("nan"), {"connect": 3}])
+def test_a_timeout_that_is_none_is_a_mistake(timeout: object) -> None:
+    with override_settings(OIDC_TIMEOUT=timeout):
+        (problem,) = conf.problems()
+        assert problem.id == "E013"
+        assert conf.best_effort().timeout == 10
 
 
 def test_the_algorithm_is_the_base_librarys_unless_several_are_named() -> None:

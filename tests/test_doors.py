@@ -27,7 +27,7 @@ STATES: Mapping[str, Mapping[str, Any] | None] = {
     "signed in with a password": {"proofs": {"amr": {"pwd": LONG_AGO}}},
     "elevated": {"proofs": MFA},
     "elevated long ago": {"proofs": {"amr": {"mfa": LONG_AGO}}},
-    "elevated as another user": {"proofs": MFA, "user": "4711"},
+    "elevated as another user": {"proofs": MFA, "pk": "4711"},
     "elevated by another issuer": {"proofs": MFA, "iss": "https://other.example/"},
     "damaged": {"proofs": {"amr": "mfa"}},
     "damaged further": {"proofs": ["mfa"]},
@@ -58,7 +58,7 @@ def set_up(client: Client, user: User, issuer: str, state: Mapping[str, Any] | N
     if state:
         session = client.session
         session["stepup"] = {
-            "user": state.get("user", str(user.pk)),
+            "pk": state.get("pk", str(user.pk)),
             "iss": state.get("iss", issuer),
             "sub": "stepup|anna",
             "proofs": state["proofs"],

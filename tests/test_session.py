@@ -189,7 +189,7 @@ def test_evidence_of_an_issuer_that_is_no_longer_trusted_counts_for_nothing(
         {"sub": 1},
         {"proofs": None},
         {"proofs": []},
-        {"user": None},
+        {"pk": None},
     ],
 )
 def test_damaged_evidence_is_none(request_: Any, user: User, change: dict[str, Any]) -> None:
@@ -240,7 +240,7 @@ times = st.none() | st.integers(0, 10) | st.floats() | st.booleans() | st.text(m
 stored_evidence = odd | st.fixed_dictionaries(
     {},
     optional={
-        "user": st.sampled_from(["7", "8"]) | odd,
+        "pk": st.sampled_from(["7", "8"]) | odd,
         "iss": st.sampled_from([ISSUER, "x"]) | odd,
         "sub": st.just("s") | odd,
         "proofs": odd
@@ -282,7 +282,7 @@ def test_what_is_plainly_proved_has_its_quick_yes(request_: Any, user: User) -> 
     ]:
         assert session.shows(request_.session, user, requirement, conf.current()) == is_shown
     assert not session.shows(request_.session, AnonymousUser(), Requirement(amr=("mfa",)), conf.current())
-    request_.session["stepup"]["user"] = "None"
+    request_.session["stepup"]["pk"] = "None"
     assert not session.shows(request_.session, AnonymousUser(), Requirement(amr=("mfa",)), conf.current())
 
 
