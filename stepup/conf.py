@@ -136,7 +136,7 @@ def current() -> Settings:
     Raises:
         ImproperlyConfigured: there is a mistake in them; the message names all.
     """
-    loaded, found = _load_once()
+    loaded, found = _loaded or _load_once()
     if found:
         raise ImproperlyConfigured("; ".join(f"stepup.{problem.id}: {problem.message}" for problem in found))
     return loaded

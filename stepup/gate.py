@@ -89,7 +89,7 @@ async def adecide(request: HttpRequest, needs: Needs) -> Decision:
 def check(request: HttpRequest, needs: Needs) -> HttpResponse | None:
     """None where the request may go on; else the answer to give instead."""
     # What nearly every request of a protected page is answered by, in as few steps as can be.
-    if type(needs) is str and (plain := conf.current().requirements.get(needs)) and _is_plainly_allowed(request, plain):
+    if type(needs) is str and _is_plainly_allowed(request, needs):
         return None
     requirement = resolve(request, needs)
     decision = _judge(request, requirement)
@@ -178,13 +178,17 @@ async def _ajudge(request: HttpRequest, requirement: Requirement) -> Decision:
     return _decision(request, user, requirement, evidence)
 
 
-def _is_plainly_allowed(request: HttpRequest, requirement: Requirement) -> bool:
+def _is_plainly_allowed(request: HttpRequest, name: str) -> bool:
+    settings = conf.current()
+    requirement = settings.requirements.get(name)
+    if requirement is None:
+        return False
     user: Any = request.user
     if type(user) is SimpleLazyObject:
         # Each look through Django's proxy costs a microsecond. Where the user is there already, look behind it.
         loaded = object.__getattribute__(user, "_wrapped")
         user = user if loaded is empty else loaded
-    return session.shows(request.session, user, requirement, conf.current())
+    return session.shows(request.session, user, requirement, settings)
 
 
 def _decision(

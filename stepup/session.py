@@ -111,7 +111,7 @@ def shows(session: SessionBase, user: User, requirement: Requirement, settings: 
     if requirement.max_age is not None or requirement.acr or requirement.claims:
         return False
     try:
-        stored: Any = session.get(EVIDENCE)
+        stored: Any = session[EVIDENCE]
         proved = stored["proofs"]["amr"]
         if stored["pk"] != str(user.pk) or stored["iss"] != settings.issuer or type(stored["sub"]) is not str:
             return False
