@@ -6,12 +6,15 @@ CHROMIUM := /usr/bin/chromium
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e lint types docs matrix chromium clean
+.PHONY: help demo test e2e bench fuzz mutants lint types docs matrix chromium clean
 
 help:
 	@echo "make demo    start the example site and its OpenID Provider on this machine"
 	@echo "make test    run the tests, with coverage"
 	@echo "make e2e     run the scenario in a real browser (Debian's Chromium)"
+	@echo "make bench   measure how fast it is, against Django and mozilla-django-oidc"
+	@echo "make fuzz    go on trying random tokens, queries and settings, each kind for a minute"
+	@echo "make mutants change the code in two thousand ways, and see that the tests notice"
 	@echo "make lint    check style and formatting with ruff"
 	@echo "make types   check the types with mypy"
 	@echo "make docs    build the documentation into docs/_build/html"
@@ -28,6 +31,17 @@ test: $(VENV)/.ready-dev
 
 e2e: $(VENV)/.ready-dev chromium
 	$(BIN)/python -m pytest tests/e2e --override-ini=addopts= --no-cov
+
+bench: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest tests/benchmarks --override-ini=addopts= --quiet --benchmark-quiet --no-cov
+
+fuzz: $(VENV)/.ready-dev
+	STEPUP_FUZZ_SECONDS=$${STEPUP_FUZZ_SECONDS:-60} $(BIN)/python -m pytest tests/test_fuzz.py --no-cov
+
+# Asked for by name, the tests are first run without any mutant: one that cannot be found then is not taken for a failure.
+mutants: $(VENV)/.ready-mutants
+	$(BIN)/mutmut run --max-children 1 'stepup.*'
+	$(BIN)/python -m tests.mutants
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -63,6 +77,6 @@ chromium:
 	    $$as_root apt-get update --quiet && $$as_root apt-get install --yes --quiet --no-install-recommends chromium; }
 
 clean:
-	rm -rf $(VENV) build dist htmlcov docs/_build .coverage .coverage.* .hypothesis .mypy_cache .nox .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist htmlcov mutants docs/_build .coverage .coverage.* .hypothesis .mypy_cache .nox .pytest_cache .ruff_cache
 	rm -rf django_stepup.egg-info example_project/*.sqlite3 example_project/*.sqlite3-* example_project/.secret-key
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -10,6 +10,7 @@ import re
 import secrets
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -26,6 +27,8 @@ import pyotp
 import pytest
 import requests
 from authlib.oidc.discovery import OpenIDProviderMetadata
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from stepup.testing.driver import Page, Person, StuckError
 from stepup.testing.provider import (
@@ -42,6 +45,9 @@ from stepup.testing.provider import (
     launcher,
 )
 from stepup.testing.provider.action import Asked, Known, Proved, Step, next_step, proved
+from stepup.testing.provider.assertions import public_key
+from stepup.testing.provider.personalities import PERSONALITIES
+from stepup.testing.provider.server import Server
 from stepup.testing.provider.state import (
     ATTEMPTS,
     ATTEMPTS_WINDOW,
@@ -51,12 +57,21 @@ from stepup.testing.provider.state import (
     Shelf,
     State,
 )
+from stepup.testing.provider.tls import make_certificate
 from stepup.testing.provider.uris import RegisteredUris
 
 CALLBACK = "http://127.0.0.1:1/callback/"
 GOODBYE = "http://127.0.0.1:1/goodbye/"
 SECRET = "a client secret of 32 octets, or more"
 ALGORITHMS = ("RS256", "ES256", "PS256", "EdDSA", "HS256")
+
+#: The key of the application that authenticates with signed assertions.
+PRIVATE_KEY = ec.generate_private_key(ec.SECP256R1())
+PUBLIC_KEY = (
+    PRIVATE_KEY.public_key()
+    .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
 
 ANNA, BEN, CLEO = DEFAULT_USERS
 
@@ -78,6 +93,8 @@ CONFIGURATION = Configuration(
         client("payroll", name="Payroll"),
         client("canteen"),
         client("old", require_pkce=False),
+        client("signing", client_secret="", public_key=PUBLIC_KEY),
+        client("pushing", require_pushed=True),
         client("anywhere", redirect_uris=("loopback:/callback/",), post_logout_redirect_uris=("loopback:/*",)),
         *(client(alg, id_token_signed_response_alg=alg) for alg in ALGORITHMS),
     ),
@@ -919,6 +936,271 @@ def test_every_claim_of_the_discovery_document_can_be_had(
     assert set(payroll.claims(anna.authenticate(url))) == set(document["claims_supported"])
 
 
+# Applications that sign who they are, and those that push their requests
+
+
+def assertion(issuer: str, key: Any = PRIVATE_KEY, alg: str = "ES256", **changes: Any) -> dict[str, str]:
+    """The parameters by which the application "signing" authenticates."""
+    good = {
+        "iss": "signing",
+        "sub": "signing",
+        "aud": f"{issuer}oauth/token",
+        "exp": int(time.time()) + 60,
+        "jti": secrets.token_urlsafe(8),
+    }
+    claims = {name: value for name, value in {**good, **changes}.items() if value is not None}
+    return {
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        "client_assertion": jwt.encode(claims, key, algorithm=alg),
+    }
+
+
+@pytest.fixture
+def signing(provider: RunningProvider) -> Application:
+    return Application(provider.issuer, client_id="signing")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        PRIVATE_KEY,
+        ed25519.Ed25519PrivateKey.generate(),
+        rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    ],
+    ids=["EC", "OKP", "RSA"],
+)
+def test_a_public_key_is_known_by_its_type(key: Any) -> None:
+    text = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    found: Any = public_key(text.decode())
+    assert found.as_pem(private=False) == text
+
+
+@pytest.mark.parametrize("audience", ["", "oauth/token", "oauth/par"])
+def test_an_application_can_sign_who_it_is(signing: Application, anna: Person, audience: str) -> None:
+    code = answer(anna.authenticate(signing.url()))["code"]
+    signed = assertion(signing.issuer, aud=f"{signing.issuer}{audience}")
+    response = signing.exchange(code, auth=None, data=signed)
+    assert response.status_code == 200, response.text
+    assert signing.verify(response.json()["id_token"])["sub"] == "stepup|anna"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": ec.generate_private_key(ec.SECP256R1())},
+        {"key": SECRET, "alg": "HS256"},
+        {"key": None, "alg": "none"},
+        {"sub": None},
+        {"sub": 1},
+        {"sub": "nobody"},
+        {"sub": "payroll", "iss": "payroll"},
+        {"iss": "payroll"},
+        {"aud": "https://other.example/"},
+        {"exp": None},
+        {"exp": 1},
+        {"exp": int(time.time()) + 7200},
+        {"exp": "soon"},
+        {"jti": None},
+    ],
+    ids=str,
+)
+def test_an_assertion_that_is_not_right_authenticates_nobody(
+    signing: Application, anna: Person, changes: dict[str, Any]
+) -> None:
+    code = answer(anna.authenticate(signing.url()))["code"]
+    response = signing.exchange(code, auth=None, data=assertion(signing.issuer, **changes))
+    assert (response.status_code, response.json()["error"]) in [(400, "invalid_client"), (401, "invalid_client")]
+
+
+#: The payload of an assertion that is nested deeper than a parser can follow.
+NESTED = f"eyJhbGciOiJFUzI1NiJ9.{base64.urlsafe_b64encode(b'[' * 30_000).decode()}.AA"
+
+
+@pytest.mark.parametrize("rubbish", ["x", "a.b.c", "e30.e30.", "\x00", "é.é.é", "eyJhbGciOiJFUzI1NiJ9.W10.AA", NESTED])
+def test_rubbish_in_place_of_an_assertion_authenticates_nobody(signing: Application, rubbish: str) -> None:
+    response = signing.exchange("a code", auth=None, data={**assertion(signing.issuer), "client_assertion": rubbish})
+    assert response.json()["error"] == "invalid_client"
+
+
+def test_an_assertion_is_good_once(signing: Application, anna: Person) -> None:
+    signed = assertion(signing.issuer)
+    codes = [answer(anna.authenticate(signing.url()))["code"] for _ in range(2)]
+    statuses = [signing.exchange(code, auth=None, data=signed).status_code for code in codes]
+    assert statuses == [200, 400]
+
+
+def test_an_application_with_a_key_has_no_secret(signing: Application, anna: Person) -> None:
+    code = answer(anna.authenticate(signing.url()))["code"]
+    for sent in (
+        {"auth": ("signing", "")},
+        {"auth": ("signing", SECRET)},
+        {"auth": None, "data": {"client_id": "signing"}},
+    ):
+        response = signing.exchange(code, **sent)
+        assert response.json()["error"] == "invalid_client"
+
+
+def test_the_application_that_a_request_names_is_the_one_that_signed_it(signing: Application, anna: Person) -> None:
+    code = answer(anna.authenticate(signing.url()))["code"]
+    response = signing.exchange(code, auth=None, data={**assertion(signing.issuer), "client_id": "payroll"})
+    assert response.json()["error"] == "invalid_client"
+
+
+def push(application: Application, auth: Any = "secret", **changes: str | None) -> requests.Response:
+    parameters: Any = dict(parse_qsl(urlsplit(application.url(**changes)).query))
+    if auth == "secret":
+        auth = (application.client_id, SECRET)
+    return requests.post(f"{application.issuer}oauth/par", data=parameters, auth=auth)
+
+
+def pushed_url(application: Application, response: requests.Response, **changes: str) -> str:
+    assert response.status_code == 201, response.text
+    name = response.json()["request_uri"]
+    sent = {"client_id": application.client_id, "request_uri": name, **changes}
+    return f"{application.issuer}authorize?{urlencode(sent)}"
+
+
+def test_a_pushed_request_is_answered_as_it_was_pushed(payroll: Application, anna: Person) -> None:
+    response = push(payroll, acr_values=MULTI_FACTOR)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert set(response.json()) == {"request_uri", "expires_in"}
+    assert response.json()["request_uri"].startswith("urn:ietf:params:oauth:request_uri:")
+    assert response.json()["expires_in"] == 60
+
+    back = anna.authenticate(pushed_url(payroll, response, acr_values="", state="forged", redirect_uri="http://evil/"))
+
+    assert answer(back)["state"] == "the state"
+    assert payroll.claims(back)["amr"] == ["mfa"]
+
+
+def test_a_pushed_request_is_good_once(payroll: Application, anna: Person) -> None:
+    url = pushed_url(payroll, push(payroll))
+    anna.authenticate(url)
+    with pytest.raises(StuckError, match=r"error \(410"):
+        anna.authenticate(url)
+
+
+def test_a_pushed_request_is_good_for_its_own_application_only(payroll: Application, anna: Person) -> None:
+    url = pushed_url(payroll, push(payroll), client_id="canteen")
+    with pytest.raises(StuckError, match=r"error \(410"):
+        anna.authenticate(url)
+
+
+def test_an_application_pushes_with_a_signed_assertion_too(signing: Application, anna: Person) -> None:
+    parameters = {**dict(parse_qsl(urlsplit(signing.url()).query)), **assertion(signing.issuer)}
+    response = requests.post(f"{signing.issuer}oauth/par", data=parameters)
+    assert answer(anna.authenticate(pushed_url(signing, response)))["state"] == "the state"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"auth": ("payroll", "wrong")}, "invalid_client"),
+        ({"auth": None}, "invalid_client"),
+        ({"client_id": "canteen"}, "invalid_client"),
+        ({"redirect_uri": "http://evil.example/"}, "invalid_request"),
+        ({"request_uri": "urn:ietf:params:oauth:request_uri:x"}, "invalid_request"),
+        ({"code_challenge": None}, "invalid_request"),
+        ({"response_type": "token"}, "unsupported_response_type"),
+        ({"scope": "email"}, "invalid_scope"),
+    ],
+)
+def test_a_request_that_cannot_be_answered_is_refused_where_it_is_pushed(
+    payroll: Application, changes: dict[str, Any], error: str
+) -> None:
+    response = push(payroll, **changes)
+    assert response.status_code in (400, 401)
+    assert response.json()["error"] == error
+
+
+def test_a_parameter_that_is_there_twice_cannot_be_pushed(payroll: Application) -> None:
+    parameters = [*parse_qsl(urlsplit(payroll.url()).query), ("acr_values", "a"), ("acr_values", "b")]
+    response = requests.post(f"{payroll.issuer}oauth/par", data=parameters, auth=("payroll", SECRET))
+    assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
+
+
+def test_an_application_may_be_registered_to_push_all_its_requests(provider: RunningProvider, anna: Person) -> None:
+    application = Application(provider.issuer, client_id="pushing")
+    assert answer(anna.authenticate(application.url()))["error"] == "invalid_request"
+    assert application.claims(anna.authenticate(pushed_url(application, push(application))))["sub"] == "stepup|anna"
+
+
+# TLS and latency
+
+
+def test_the_provider_speaks_tls_with_a_certificate_of_its_own() -> None:
+    with launch(dataclasses.replace(CONFIGURATION, tls=True)) as provider:
+        assert provider.issuer == f"https://127.0.0.1:{provider.port}/"
+        anna = Person("anna", "anna-password", certificate=provider.certificate)
+        application = Application(provider.issuer)
+        code = answer(anna.authenticate(application.url(acr_values=MULTI_FACTOR)))["code"]
+        response = application.exchange(code, verify=provider.certificate)
+        assert response.json()["id_token"]
+        metadata = requests.get(
+            f"{provider.issuer}.well-known/openid-configuration", verify=provider.certificate
+        ).json()
+        assert metadata["token_endpoint"] == f"{provider.issuer}oauth/token"
+        assert provider.requests()
+        with pytest.raises(requests.exceptions.SSLError):
+            requests.get(provider.issuer)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(provider.issuer.replace("https:", "http:"))
+    assert not Path(provider.certificate).exists()
+
+
+def test_the_provider_takes_a_certificate_that_is_there(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path, "harbour.example")
+    with launch(dataclasses.replace(CONFIGURATION, tls=certificate)) as provider:
+        assert provider.certificate == certificate[0]
+        assert provider.requests() == []
+    assert Path(provider.certificate).exists()
+
+
+def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
+    missing = (str(tmp_path / "certificate.pem"), str(tmp_path / "key.pem"))
+    with pytest.raises(ProviderError, match="No such file or directory"):
+        launch(dataclasses.replace(CONFIGURATION, tls=missing))
+
+
+def test_a_slow_handshake_does_not_keep_others_waiting() -> None:
+    with launch(dataclasses.replace(CONFIGURATION, tls=True)) as provider, socket.socket() as silent:
+        silent.connect(("127.0.0.1", provider.port))
+        assert provider.requests() == []
+
+
+def test_mistakes_of_the_server_are_reported_and_clients_that_hang_up_are_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = Server.__new__(Server)
+    for error in (ConnectionResetError("gone"), ssl.SSLError("no shared cipher"), ValueError("a mistake")):
+        try:
+            raise error
+        except (OSError, ValueError):
+            server.handle_error(None, ("127.0.0.1", 1))
+    reported = capsys.readouterr().err
+    assert "ValueError: a mistake" in reported
+    assert "gone" not in reported
+    assert "cipher" not in reported
+
+
+def test_latency_is_added_to_what_applications_ask_for_and_not_to_pages() -> None:
+    def took(path: str) -> float:
+        before = time.perf_counter()
+        session.get(f"{provider.issuer}{path}")
+        return time.perf_counter() - before
+
+    with launch(dataclasses.replace(CONFIGURATION, latency=0.2)) as provider, requests.Session() as session:
+        for path in (
+            ".well-known/openid-configuration",
+            ".well-known/jwks.json",
+            "userinfo",
+            "oauth/token",
+            "oauth/par",
+        ):
+            assert took(path) >= 0.2
+        assert min(took(""), took("")) < 0.2
+
+
 # The pages, their headers and cookies
 
 
@@ -1337,6 +1619,31 @@ def test_the_command_says_so_where_the_provider_ends_by_itself(site: dict[str, s
     assert "the provider has ended with status -9" in errors
 
 
+def test_the_command_runs_a_provider_that_misbehaves_and_says_so(site: dict[str, str]) -> None:
+    with command(site, "--port", "0", "--personality", "metadata_html") as process:
+        issuer = said(process)[0]
+        assert "<h1>Back soon" in requests.get(f"{issuer}.well-known/openid-configuration").text
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "It misbehaves on purpose: metadata_html.\n")
+
+
+def test_the_command_lists_the_personalities(site: dict[str, str]) -> None:
+    with command({**site, "FLAVOUR": "production"}, "--list-personalities") as process:
+        output, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+    assert [line.partition(": ")[0] for line in output.splitlines()] == list(PERSONALITIES)
+    assert "wrong_audience: The ID token is for another application.\n" in output
+
+
+def test_the_command_says_what_is_missing_to_list_the_personalities(site: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "joserfc.py").write_text("raise ImportError('no joserfc here')")
+    with command(site, "--list-personalities") as process:
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "It needs the packages of django-stepup[provider] (no joserfc here)" in errors
+
+
 @pytest.mark.parametrize(
     ("flavour", "arguments", "message"),
     [
@@ -1345,6 +1652,7 @@ def test_the_command_says_so_where_the_provider_ends_by_itself(site: dict[str, s
         ("no-urls", (), "no client id, client secret and callback URL"),
         ("", ("--host", "192.0.2.1"), "'192.0.2.1' is not a loopback address"),
         ("", ("--port", "70000"), "70000 is not a port"),
+        ("", ("--port", "0", "--personality", "charming"), "there is no personality 'charming'"),
     ],
 )
 def test_the_command_refuses_and_says_why(
@@ -1431,6 +1739,15 @@ def test_a_shelf_never_holds_more_than_its_limit() -> None:
     assert shelf.values() == [97, 98, 99]
     shelf.clear()
     assert shelf.values() == []
+
+
+def test_the_first_to_put_something_on_a_shelf_is_told_so() -> None:
+    clock = Clock()
+    shelf: Shelf[str] = Shelf(ttl=10, limit=2, clock=clock)
+    assert [shelf.add("a", "first"), shelf.add("a", "second")] == [True, False]
+    assert shelf.get("a") == "first"
+    assert [shelf.add("b", "b"), shelf.add("c", "c")] == [True, True]
+    assert shelf.get("a") is None, "it was the oldest of more than two"
 
 
 def test_what_is_taken_from_a_shelf_is_gone() -> None:
@@ -1548,6 +1865,11 @@ def test_secrets_are_not_shown_with_the_configuration() -> None:
         ({"port": -1}, "-1 is not a port"),
         ({"port": True}, "port is a whole number"),
         ({"port": "9000"}, "port is a whole number"),
+        ({"tls": "yes"}, "tls is True, False, or the paths"),
+        ({"tls": ["certificate.pem"]}, "tls is True, False, or the paths"),
+        ({"tls": ["certificate.pem", 1]}, "tls is a string"),
+        ({"latency": -1}, "a latency is between 0 and 60 seconds"),
+        ({"latency": "1"}, "latency is a number of seconds"),
         ({"colour": "blue"}, r"configuration: unknown colour \(known are purpose"),
         ({"clients": {}}, "clients is a list"),
         ({"clients": ["payroll"]}, r"clients\[0\] is a dictionary"),
@@ -1579,7 +1901,8 @@ def test_a_user_that_makes_no_sense_is_refused(changes: dict[str, Any], message:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"client_id": ""}, "a client needs a client_id and a client_secret"),
+        ({"client_id": ""}, "a client needs a client_id and a client_secret or a public_key"),
+        ({"public_key": "ssh-rsa AAAA"}, "public_key is not a public key in PEM"),
         ({"redirect_uris": ()}, "has no redirect URI"),
         ({"redirect_uris": ("/callback/",)}, "'/callback/' is not a redirect URI"),
         ({"redirect_uris": ("https://rp.example/#x",)}, "is not a redirect URI"),

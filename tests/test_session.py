@@ -223,6 +223,12 @@ def test_damaged_proof_proves_nothing(request_: Any, user: User, proofs: dict[st
     assert not session.shows(request_.session, user, Requirement(amr=("mfa",)), conf.current())
 
 
+def test_claims_beside_damaged_proofs_are_those_of_the_subject(request_: Any, user: User) -> None:
+    session.record(request_, user, claims())
+    request_.session["stepup"] = {**request_.session["stepup"], "proofs": "mfa"}
+    assert session.claims(request_) == {"iss": ISSUER, "sub": "stepup|anna", "sid": "s1"}
+
+
 @pytest.mark.parametrize("auth_time", ["now", True, -1, [1]])
 def test_a_damaged_time_is_unknown(request_: Any, user: User, auth_time: Any) -> None:
     session.record(request_, user, claims())

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from stepup.transport import Answer
+import socket
+import time
+
+import pytest
+
+from stepup.transport import Answer, BoundedSession, NoAuth, _TimedReader
 from tests.hostile_op import HostileOP
 
 
@@ -11,8 +16,6 @@ def test_an_answer_without_a_cache_control_says_nothing() -> None:
 
 
 def test_requests_have_no_cookies_and_accept_nothing_compressed() -> None:
-    from stepup.transport import BoundedSession, NoAuth
-
     with HostileOP() as op:
         session = BoundedSession(timeout=2, max_bytes=1000, verify=True, proxies=None)
         session.ask("GET", op.at("/.well-known/openid-configuration"), auth=NoAuth())
@@ -20,3 +23,13 @@ def test_requests_have_no_cookies_and_accept_nothing_compressed() -> None:
         session.close()
     assert request.headers["accept-encoding"] == "identity"
     assert "cookie" not in request.headers
+
+
+def test_once_the_time_is_over_nothing_more_is_received_however_much_there_is() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"plenty")
+        with ours.makefile("rb", buffering=0) as received:
+            late = _TimedReader(ours, received, deadline=time.monotonic())
+            with pytest.raises(TimeoutError, match="took too long"):
+                late.readinto(bytearray(6))

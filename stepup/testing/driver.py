@@ -105,14 +105,17 @@ class Person:
     """One person with one browser and one phone.
 
     The browser's cookies are those of `session`; `phone` is a device of its own. A `session` that also visits the
-    application shares its cookies with the provider, as a browser does where both are on one host.
+    application shares its cookies with the provider, as a browser does where both are on one host. `certificate` is
+    the path of the one to trust where the provider speaks TLS.
     """
 
-    def __init__(self, username: str, password: str, *, session: requests.Session | None = None) -> None:
+    def __init__(
+        self, username: str, password: str, *, session: requests.Session | None = None, certificate: str = ""
+    ) -> None:
         self.username = username
         self.password = password
-        self.session = _direct() if session is None else session
-        self.phone = _direct()
+        self.session = _direct(certificate) if session is None else session
+        self.phone = _direct(certificate)
         #: The last code read from the phone, which is good only once.
         self._used_code = ""
 
@@ -182,7 +185,7 @@ class Person:
         raise StuckError(f"stuck at {page}, with {factor or 'no second factor'} at hand")
 
     def _after_notice(self, page: Page) -> requests.Response:
-        if any("used already" in notice for notice in page.notices):
+        if page.name == "second-factor" and any("used already" in notice for notice in page.notices):
             return self._get(page.url)
         raise StuckError(f"stuck at {page}")
 
@@ -192,7 +195,10 @@ class Person:
         for form in phone.forms.values():
             if number in form.choices.get("number", []):
                 pressed = {"deny": "1"} if deny else {"approve": "1", "number": number}
-                self.phone.post(form.action, data={**form.fields, **pressed}, timeout=PATIENCE).raise_for_status()
+                answer = self.phone.post(
+                    form.action, data={**form.fields, **pressed}, headers=_from(form), timeout=PATIENCE
+                )
+                answer.raise_for_status()
                 return
         raise StuckError(f"the phone of {self.username} was not asked about {number}")
 
@@ -218,7 +224,13 @@ class Person:
         if name not in page.forms:
             raise StuckError(f"there is no form {name!r} on {page}")
         form = page.forms[name]
-        return self.session.post(form.action, data={**form.fields, **fields}, allow_redirects=False, timeout=PATIENCE)
+        return self.session.post(
+            form.action,
+            data={**form.fields, **fields},
+            headers=_from(form),
+            allow_redirects=False,
+            timeout=PATIENCE,
+        )
 
 
 def _leaves(response: requests.Response, url: str) -> str:
@@ -230,8 +242,15 @@ def _leaves(response: requests.Response, url: str) -> str:
     return "" if (there.scheme, there.netloc) == (here.scheme, here.netloc) else target
 
 
-def _direct() -> requests.Session:
+def _from(form: Form) -> dict[str, str]:
+    """Where the form was, which browsers say and a site with TLS wants to know."""
+    parts = urlsplit(form.action)
+    return {"Origin": f"{parts.scheme}://{parts.netloc}"}
+
+
+def _direct(certificate: str) -> requests.Session:
     session = requests.Session()
+    session.verify = certificate or True
     # No proxy and no .netrc of the machine: the provider is on this one.
     session.trust_env = False
     return session

@@ -7,6 +7,7 @@ the packages of `django-stepup[provider]`; importing this module does not.
 from stepup.testing.provider.action import MULTI_FACTOR
 from stepup.testing.provider.configuration import (
     DEFAULT_USERS,
+    WELL_BEHAVED,
     Client,
     Configuration,
     ConfigurationError,
@@ -14,6 +15,7 @@ from stepup.testing.provider.configuration import (
     from_site,
 )
 from stepup.testing.provider.launcher import (
+    AuthenticationRecord,
     ProviderError,
     RequestRecord,
     RunningProvider,
@@ -23,6 +25,8 @@ from stepup.testing.provider.launcher import (
 __all__ = [
     "DEFAULT_USERS",
     "MULTI_FACTOR",
+    "WELL_BEHAVED",
+    "AuthenticationRecord",
     "Client",
     "Configuration",
     "ConfigurationError",

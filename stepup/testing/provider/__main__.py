@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 from stepup.testing.provider.configuration import Configuration, ConfigurationError
 
@@ -24,17 +26,23 @@ def main() -> int:
         configuration = Configuration.from_dict(given["configuration"])
     except ConfigurationError as error:
         return _fail(str(error))
-    try:
-        from stepup.testing.provider.server import make_server
+    with tempfile.TemporaryDirectory(prefix="stepup-provider-") as folder:
+        try:
+            from stepup.testing.provider.server import make_server
+            from stepup.testing.provider.tls import make_certificate
 
-        server, provider = make_server(configuration, given["control_secret"])
-    except ImportError as error:
-        return _fail(f"it needs the packages of django-stepup[provider] ({error})")
-    except OSError as error:
-        return _fail(f"port {configuration.port} of {configuration.host}: {error.strerror}")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    _say(issuer=provider.issuer)
-    sys.stdin.read()
+            tls = configuration.tls
+            certificate = tls if isinstance(tls, tuple) else make_certificate(Path(folder), configuration.host)
+            server, provider = make_server(configuration, given["control_secret"], certificate if tls else None)
+        except ImportError as error:
+            return _fail(f"it needs the packages of django-stepup[provider] ({error})")
+        except ConfigurationError as error:
+            return _fail(str(error))
+        except OSError as error:
+            return _fail(f"port {configuration.port} of {configuration.host}: {error.strerror}")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        _say(issuer=provider.issuer, certificate=certificate[0] if tls else "")
+        sys.stdin.read()
     return 0
 
 

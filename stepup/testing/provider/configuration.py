@@ -24,6 +24,12 @@ MINIMAL_SECRET = 32
 
 DEFAULT_PORT = 9000
 
+#: The personality of a provider that is told nothing else.
+WELL_BEHAVED = "well_behaved"
+
+#: Seconds that may be added to each answer.
+MOST_LATENCY = 60
+
 
 class ConfigurationError(ValueError):
     """The provider cannot be run with this configuration. The message says where and why."""
@@ -75,7 +81,9 @@ class User:
 class Client:
     """An application that may send people here. Its redirect URIs: see `uris.RegisteredUris`.
 
-    `name` is what people read on the pages; `client_id` is shown where it is empty.
+    `name` is what people read on the pages; `client_id` is shown where it is empty. With a `public_key`, in PEM, it
+    authenticates with `private_key_jwt` and in no other way; its secret may be empty then. `require_pushed`: it has to
+    push its authentication requests (RFC 9126).
     """
 
     client_id: str
@@ -85,11 +93,15 @@ class Client:
     id_token_signed_response_alg: str = "RS256"  # noqa: S105 - not a password
     require_pkce: bool = True
     name: str = ""
+    public_key: str = ""
+    require_pushed: bool = False
 
     def __post_init__(self) -> None:
         where = f"client {self.client_id!r}"
-        if not self.client_id or not self.client_secret:
-            raise ConfigurationError("a client needs a client_id and a client_secret")
+        if not self.client_id or not (self.client_secret or self.public_key):
+            raise ConfigurationError("a client needs a client_id and a client_secret or a public_key")
+        if self.public_key and not self.public_key.startswith("-----BEGIN PUBLIC KEY-----"):
+            raise ConfigurationError(f"{where}: public_key is not a public key in PEM")
         if not self.redirect_uris:
             raise ConfigurationError(f"{where} has no redirect URI")
         for uri in (*self.redirect_uris, *self.post_logout_redirect_uris):
@@ -146,7 +158,10 @@ class Configuration:
     """Everything the provider is told.
 
     `clients_with_mfa` lists the client ids for which a requested second factor is asked for; None stands for all.
-    `port` 0 takes any free one. The issuer follows from host and port.
+    `port` 0 takes any free one. The issuer follows from host, port and `tls`: a certificate file and its key file (in
+    PEM), or True for a certificate that is made on the spot; `RunningProvider.certificate` is where it is then.
+    `latency` is in seconds, and is added to each answer that is for an application and not for a browser.
+    `personality` is one of `personalities.PERSONALITIES`.
     """
 
     purpose: str
@@ -155,6 +170,9 @@ class Configuration:
     clients_with_mfa: tuple[str, ...] | None = None
     host: str = "127.0.0.1"
     port: int = 0
+    tls: bool | tuple[str, str] = False
+    latency: float = 0.0
+    personality: str = WELL_BEHAVED
 
     def __post_init__(self) -> None:
         if self.purpose not in PURPOSES:
@@ -165,6 +183,8 @@ class Configuration:
             )
         if not 0 <= self.port <= 65535:
             raise ConfigurationError(f"{self.port} is not a port")
+        if not 0 <= self.latency <= MOST_LATENCY:
+            raise ConfigurationError(f"a latency is between 0 and {MOST_LATENCY} seconds")
         ids = [client.client_id for client in self.clients]
         _distinct("client_id", ids)
         _distinct("username", [user.username for user in self.users])
@@ -192,11 +212,12 @@ def from_site(
     callback_path: str | None,
     host: str | None = None,
     port: int | None = None,
+    personality: str | None = None,
 ) -> Configuration:
     """The configuration of a site under development, from its setting `STEPUP_PROVIDER` and the few it has already.
 
     Where `STEPUP_PROVIDER` names no CLIENTS, there is one, made of the site's own client id, secret and algorithm,
-    and any port of this machine may be its address. `host` and `port` are those of the command line.
+    and any port of this machine may be its address. `host`, `port` and `personality` are those of the command line.
     Raises `ConfigurationError`.
     """
     if not isinstance(site, Mapping):
@@ -207,6 +228,7 @@ def from_site(
         "CLIENTS_WITH_MFA": None,
         "HOST": "127.0.0.1",
         "PORT": DEFAULT_PORT,
+        "PERSONALITY": WELL_BEHAVED,
     }
     _refuse_unknown(site, settings, "STEPUP_PROVIDER")
     settings.update(site)
@@ -216,6 +238,7 @@ def from_site(
         "clients_with_mfa": settings["CLIENTS_WITH_MFA"],
         "host": settings["HOST"] if host is None else host,
         "port": settings["PORT"] if port is None else port,
+        "personality": settings["PERSONALITY"] if personality is None else personality,
     }
     if settings["USERS"] is not None:
         data["users"] = settings["USERS"]
@@ -277,6 +300,20 @@ def _number(value: object, where: str) -> int:
     return value
 
 
+def _seconds(value: object, where: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ConfigurationError(f"{where} is a number of seconds")
+    return float(value)
+
+
+def _tls(value: object, where: str) -> bool | tuple[str, str]:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return _text(value[0], where), _text(value[1], where)
+    raise ConfigurationError(f"{where} is True, False, or the paths of a certificate and its key")
+
+
 def _many(read: Callable[[object, str], Any]) -> Callable[[object, str], Any]:
     def each(value: object, where: str) -> tuple[Any, ...]:
         if not isinstance(value, list | tuple):
@@ -295,6 +332,8 @@ _READERS: dict[str, Callable[[object, str], Any]] = {
     "str": _text,
     "bool": _flag,
     "int": _number,
+    "float": _seconds,
+    "bool | tuple[str, str]": _tls,
     "str | None": _or_none(_text),
     "tuple[str, ...]": _many(_text),
     "tuple[str, ...] | None": _or_none(_many(_text)),

@@ -6,12 +6,13 @@ import contextlib
 import http.client
 import json
 import secrets
+import ssl
 import subprocess
 import sys
 import threading
 from types import TracebackType
 from typing import IO, Any, NamedTuple, cast, final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from stepup.testing.provider.configuration import Configuration
 
@@ -36,15 +37,30 @@ class RequestRecord(NamedTuple):
     connection: int
 
 
+class AuthenticationRecord(NamedTuple):
+    """An authentication request that was answered with a code, and what the person really did for it.
+
+    `state` is the request's own; `auth_time` is when they gave their password, in epoch seconds.
+    """
+
+    client_id: str
+    state: str
+    subject: str
+    second_factor: bool
+    auth_time: float
+
+
 @final
 class RunningProvider:
     """A provider that answers. Use it in a `with` statement, or call `stop`."""
 
-    def __init__(self, process: subprocess.Popen[str], issuer: str, control_secret: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], issuer: str, control_secret: str, certificate: str = "") -> None:
         self._process = process
         self._control_secret = control_secret
         self.issuer = issuer
         self.port = urlsplit(issuer).port or 80
+        #: With TLS, the path of the certificate to trust (for `requests`: `verify`); else empty.
+        self.certificate = certificate
 
     def __enter__(self) -> RunningProvider:
         return self
@@ -62,8 +78,23 @@ class RunningProvider:
         answer = json.loads(self._control("GET", "/control/requests"))
         return [RequestRecord(**each) for each in answer["requests"]]
 
+    def authentications(self) -> list[AuthenticationRecord]:
+        """What people have really done since the start or the last `reset`, in order. Raises `ProviderError`."""
+        answer = json.loads(self._control("GET", "/control/authentications"))
+        return [AuthenticationRecord(**each) for each in answer["authentications"]]
+
+    def behave(self, name: str) -> None:
+        """Take on another personality, one of `personalities.PERSONALITIES`, until the next `reset` or `behave`.
+
+        Raises `ProviderError` where there is none of that name.
+        """
+        self._control("POST", f"/control/behave/{quote(name, safe='')}")
+
     def reset(self) -> None:
-        """Forget sessions, codes, tokens and recorded requests; the keys stay. Raises `ProviderError`."""
+        """Forget sessions, codes, tokens and records, and behave as at the start; the keys stay.
+
+        Raises `ProviderError`.
+        """
         self._control("POST", "/control/reset")
 
     def wait(self) -> int:
@@ -77,14 +108,22 @@ class RunningProvider:
     def _control(self, method: str, path: str) -> bytes:
         # Not through a session of `requests`: tests replace those, and they may know of a proxy.
         host = urlsplit(self.issuer).hostname or ""
-        connection = http.client.HTTPConnection(host, self.port, timeout=10)
+        connection: http.client.HTTPConnection
+        if self.certificate:
+            connection = http.client.HTTPSConnection(host, self.port, timeout=10, context=_trusting(self.certificate))
+        else:
+            connection = http.client.HTTPConnection(host, self.port, timeout=10)
         try:
             connection.request(method, path, headers={"X-Stepup-Control": self._control_secret})
-            return connection.getresponse().read()
+            response = connection.getresponse()
+            content = response.read()
         except OSError as error:
             raise ProviderError(f"the provider at {self.issuer} does not answer") from error
         finally:
             connection.close()
+        if response.status >= 400:
+            raise ProviderError(content.decode())
+        return content
 
 
 def launch(configuration: Configuration, *, timeout: float = 30) -> RunningProvider:
@@ -110,7 +149,7 @@ def launch(configuration: Configuration, *, timeout: float = 30) -> RunningProvi
     if "issuer" not in message:
         _end(process)
         raise ProviderError(message.get("error", "the provider did not start"))
-    return RunningProvider(process, message["issuer"], control_secret)
+    return RunningProvider(process, message["issuer"], control_secret, message["certificate"])
 
 
 def _exchange(process: subprocess.Popen[str], line: str) -> dict[str, Any]:
@@ -121,6 +160,14 @@ def _exchange(process: subprocess.Popen[str], line: str) -> dict[str, Any]:
     except (BrokenPipeError, ValueError):
         return {}
     return answer
+
+
+def _trusting(certificate: str) -> ssl.SSLContext:
+    """Trusts this certificate and no other, whoever has signed it and whatever name is in it."""
+    context = ssl.create_default_context(cafile=certificate)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = False
+    return context
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 
 from stepup.testing.provider.state import RequestRecord
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
+
+#: What applications ask for themselves, by path; all else is for browsers.
+ENDPOINTS = {
+    "/.well-known/openid-configuration": "metadata",
+    "/.well-known/jwks.json": "jwks",
+    "/oauth/par": "par",
+    "/oauth/token": "token",
+    "/userinfo": "userinfo",
+}
 
 #: Requests of the launcher, which are none of an application or a browser.
 UNRECORDED = ("/control/", "/healthz")
@@ -32,6 +43,23 @@ class RecordRequests:
                 )
             )
         return self.get_response(request)
+
+
+class AnswerApplications:
+    """Answers an application as the personality has it, and as late as a provider across a network would."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        endpoint, provider = ENDPOINTS.get(request.path), request.META["stepup.provider"]
+        if endpoint is None:
+            return response
+        if provider.configuration.latency:
+            time.sleep(provider.configuration.latency)
+        answer: HttpResponseBase = provider.personality.answer(endpoint, response, request.META["stepup.hang_up"])
+        return answer
 
 
 class SecurityHeaders:

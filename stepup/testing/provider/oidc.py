@@ -6,8 +6,8 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from authlib.common.urls import add_params_to_uri
 from authlib.integrations.django_oauth2 import AuthorizationServer as DjangoAuthorizationServer
 from authlib.integrations.django_oauth2 import ResourceProtector
 from authlib.integrations.django_oauth2.requests import DjangoOAuth2Request
@@ -38,16 +38,39 @@ from joserfc.errors import JoseError
 from joserfc.jwk import Key, KeySet
 
 from stepup.testing.provider.action import MULTI_FACTOR, Asked, Known, Step, next_step
-from stepup.testing.provider.configuration import SIGNING_ALGORITHMS, Client, Configuration, User
+from stepup.testing.provider.assertions import ASSERTION_ALGORITHMS, ClientAssertion
+from stepup.testing.provider.configuration import SIGNING_ALGORITHMS, Client, Configuration, ConfigurationError, User
 from stepup.testing.provider.keys import Keys
-from stepup.testing.provider.personality import Personality
-from stepup.testing.provider.state import AccessToken, Authentication, Clock, Code, State
+from stepup.testing.provider.personalities import PERSONALITIES
+from stepup.testing.provider.personality import Personality, decode
+from stepup.testing.provider.state import (
+    PUSHED_LIFETIME,
+    AccessToken,
+    Authentication,
+    AuthenticationRecord,
+    Clock,
+    Code,
+    PushedRequest,
+    State,
+)
 from stepup.testing.provider.uris import RegisteredUris
 
 SCOPES = ("openid", "profile", "email")
 
 #: Seconds an access token is good for, and an ID token.
 LIFETIME = 3600
+
+#: How applications may authenticate (OpenID Connect Core 1.0, section 9).
+AUTHENTICATION_METHODS = ("client_secret_basic", "client_secret_post", ClientAssertion.CLIENT_AUTH_METHOD)
+
+#: The parameters of an authorization response (RFC 6749, sections 4.1.2 and 4.1.2.1).
+RESPONSE_PARAMETERS = frozenset({"code", "state", "error", "error_description", "error_uri"})
+
+#: Parameters by which an application authenticates: no part of what it asks for.
+CREDENTIALS = frozenset({"client_secret", "client_assertion", "client_assertion_type"})
+
+#: How the name of a pushed request begins (RFC 9126, section 2.2).
+PUSHED = "urn:ietf:params:oauth:request_uri:"
 
 SESSION_COOKIE = "stepup_op_session"
 
@@ -80,7 +103,7 @@ class RegisteredClient(ClientMixin):
         return secrets.compare_digest(self.client.client_secret.encode(), client_secret.encode())
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
-        return True
+        return (method == ClientAssertion.CLIENT_AUTH_METHOD) == bool(self.client.public_key)
 
     def check_response_type(self, response_type: str) -> bool:
         return response_type == "code"
@@ -107,9 +130,10 @@ class Parameters(OAuth2Payload):
 class AuthenticationRequest(OAuth2Request):
     """An authentication request, which outlives the HTTP request it came with."""
 
-    def __init__(self, issuer: str, datalist: Mapping[str, list[str]]) -> None:
+    def __init__(self, issuer: str, datalist: Mapping[str, list[str]], *, pushed: bool = False) -> None:
         super().__init__("GET", f"{issuer}authorize")
         self.payload = Parameters(datalist)
+        self.pushed = pushed
 
 
 class ProviderRequest(DjangoOAuth2Request):
@@ -128,6 +152,7 @@ class AuthorizationServer(DjangoAuthorizationServer):
         self.provider = provider
         self.load_config({"token_expires_in": {"authorization_code": LIFETIME}})
         self.register_grant(AuthorizationCodeGrant, [RequiredCodeChallenge(), Understanding(), IdTokens(provider)])
+        self.register_client_auth_method(ClientAssertion.CLIENT_AUTH_METHOD, ClientAssertion(provider))
         self.register_endpoint(EndSession)
         self.register_extension(IssuerInResponse())
 
@@ -142,6 +167,8 @@ class AuthorizationServer(DjangoAuthorizationServer):
         except UnicodeDecodeError:
             # Authlib decodes the Authorization header without minding what is in it.
             raise InvalidClientError("The Authorization header is not UTF-8.", status_code=401) from None
+        if request.payload.client_id not in (None, client.client_id):
+            raise InvalidClientError("The request names another application than the one that sent it.")
         return client
 
     def save_token(self, token: dict[str, Any], request: OAuth2Request) -> None:
@@ -155,6 +182,38 @@ class AuthorizationServer(DjangoAuthorizationServer):
     def create_oauth2_request(self, request: HttpRequest | OAuth2Request) -> OAuth2Request:
         return request if isinstance(request, OAuth2Request) else ProviderRequest(request)
 
+    def push(self, request: HttpRequest) -> HttpResponse:
+        """Keep an authentication request until its person comes with the name it gets (RFC 9126, section 2)."""
+        asked = ProviderRequest(request)
+        try:
+            client = self.authenticate_client(asked, list(AUTHENTICATION_METHODS), "pushed_authorization_request")
+            sent = {name: values for name, values in request.POST.lists() if name not in CREDENTIALS}
+            sent["client_id"] = [client.client_id]
+            if "request_uri" in sent:
+                raise InvalidRequestError("A request that is pushed has no 'request_uri'.")
+            self.get_consent_grant(AuthenticationRequest(self.provider.issuer, sent, pushed=True))
+        except OAuth2Error as error:
+            # The application is told, not the browser: there is none yet (RFC 9126, section 2.3).
+            error.redirect_uri = None
+            refusal: HttpResponse = self.handle_error_response(asked, error)
+            return refusal
+        name = PUSHED + secrets.token_urlsafe(24)
+        self.provider.state.pushed.put(name, PushedRequest(client.client_id, sent))
+        answer: HttpResponse = self.handle_response(
+            201, {"request_uri": name, "expires_in": PUSHED_LIFETIME}, [("Content-Type", "application/json")]
+        )
+        return answer
+
+    def take_pushed(self, sent: Mapping[str, str]) -> AuthenticationRequest | None:
+        """The request that was pushed under the name that a browser came with: once, and for its own application.
+
+        What else the browser sent is not looked at (RFC 9101, section 6.3).
+        """
+        pushed = self.provider.state.pushed.take(sent["request_uri"])
+        if pushed is None or sent.get("client_id") != pushed.client_id:
+            return None
+        return AuthenticationRequest(self.provider.issuer, pushed.parameters, pushed=True)
+
     def refuse(self, request: AuthenticationRequest, error: OAuth2Error) -> HttpResponse:
         """Answer an authentication request with an error, at the redirect URI that the error names."""
         error.state = request.payload.state
@@ -165,6 +224,8 @@ class AuthorizationServer(DjangoAuthorizationServer):
 
 class AuthorizationCodeGrant(BaseAuthorizationCodeGrant):
     """The authorization code flow (RFC 6749, section 4.1), with codes kept in memory."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = list(AUTHENTICATION_METHODS)  # noqa: RUF012 - overrides Authlib's attribute
 
     @staticmethod
     def validate_authorization_redirect_uri(request: OAuth2Request, client: RegisteredClient) -> str:
@@ -235,6 +296,8 @@ class Understanding:
         payload = grant.request.payload
         if any(len(values) > 1 for values in payload.datalist.values()):
             raise InvalidRequestError("A parameter is there twice.")
+        if grant.request.client.client.require_pushed and not grant.request.pushed:
+            raise InvalidRequestError("This application has to push its requests.")
         if "request" in payload.data:
             raise RequestNotSupportedError
         if "request_uri" in payload.data:
@@ -252,7 +315,13 @@ class IssuerInResponse(IssuerParameter):
     """`iss` in each authorization response, errors too (RFC 9207, section 2)."""
 
     def add_issuer_parameter(self, server: AuthorizationServer, response: HttpResponse) -> None:
-        response["Location"] = add_params_to_uri(response["Location"], {"iss": server.provider.issuer})
+        provider: Provider = server.provider
+        parts = urlsplit(response["Location"])
+        # The redirect URI may have a query of its own, which is none of ours.
+        fixed = [each for each in parse_qsl(parts.query) if each[0] not in RESPONSE_PARAMETERS]
+        sent = [each for each in parse_qsl(parts.query) if each[0] in RESPONSE_PARAMETERS]
+        changed = provider.personality.authorization_response([*sent, ("iss", provider.issuer)])
+        response["Location"] = urlunsplit(parts._replace(query=urlencode([*fixed, *changed])))
 
 
 class IdTokens(OpenIDCode):
@@ -297,11 +366,11 @@ class IdTokens(OpenIDCode):
     def generate_user_info(self, user: User, scope: str) -> UserInfo:
         return user_info(user, scope)
 
-    def encode_id_token(self, token: dict[str, Any], request: OAuth2Request) -> str:
-        return self.provider.personality.id_token(
-            super().encode_id_token(token, request),
-            self.resolve_client_private_key(request.client),
-        )
+    def encode_id_token(self, token: dict[str, Any], request: OAuth2Request) -> Any:
+        honest: str = super().encode_id_token(token, request)
+        header, claims, _ = honest.split(".")
+        key = self.resolve_client_private_key(request.client)
+        return self.provider.personality.id_token(decode(header), decode(claims), key)
 
     def process_token(self, grant: AuthorizationCodeGrant, response: Any) -> dict[str, Any]:
         token: dict[str, Any] = super().process_token(grant, response)
@@ -356,13 +425,11 @@ class Provider:
         issuer: str,
         *,
         control_secret: str = "",
-        personality: Personality | None = None,
         clock: Clock = time.time,
     ) -> None:
         self.configuration = configuration
         self.issuer = issuer
         self.control_secret = control_secret
-        self.personality = personality or Personality()
         self.clock = clock
         self.keys = Keys(configuration.clients)
         self.state = State(clock)
@@ -371,6 +438,20 @@ class Provider:
         self.server = AuthorizationServer(self)
         self.resource_protector = ResourceProtector()
         self.resource_protector.register_token_validator(AccessTokenValidator(self.state))
+        self.personality = Personality()
+        self.behave(configuration.personality)
+
+    def behave(self, name: str) -> None:
+        """Take on another personality. Raises `ConfigurationError` where there is none of that name."""
+        if name not in PERSONALITIES:
+            raise ConfigurationError(f"there is no personality {name!r}")
+        before, self.personality = self.personality, PERSONALITIES[name]()
+        before.over.set()
+
+    def reset(self) -> None:
+        """Forget everything but the keys, and be as at the start."""
+        self.state.clear()
+        self.behave(self.configuration.personality)
 
     def user_named(self, name: str) -> User | None:
         """Somebody by username or, as applications hint with it, by e-mail address."""
@@ -406,6 +487,15 @@ class Provider:
 
     def answer(self, request: AuthenticationRequest, authentication: Authentication) -> HttpResponse:
         """Send the person back with a code."""
+        self.state.record_authentication(
+            AuthenticationRecord(
+                client_id=request.payload.client_id,
+                state=request.payload.state or "",
+                subject=authentication.user.sub,
+                second_factor=bool(authentication.proved.amr),
+                auth_time=authentication.auth_time,
+            )
+        )
         grant = self.server.get_authorization_grant(request)
         response: HttpResponse = self.server.create_authorization_response(
             request, grant_user=authentication, grant=grant
@@ -430,10 +520,10 @@ class Provider:
                 "acr_values_supported": [MULTI_FACTOR],
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": list(SIGNING_ALGORITHMS),
-                "token_endpoint_auth_methods_supported": [
-                    "client_secret_basic",
-                    "client_secret_post",
-                ],
+                "token_endpoint_auth_methods_supported": list(AUTHENTICATION_METHODS),
+                "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+                "pushed_authorization_request_endpoint": at("oauth/par"),
+                "require_pushed_authorization_requests": False,
                 "claim_types_supported": ["normal"],
                 "claims_supported": [
                     *("iss", "aud", "sub", "iat", "exp", "nonce", "sid", "at_hash"),

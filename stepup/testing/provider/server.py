@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import ssl
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from django.core.wsgi import get_wsgi_application
 
 from stepup.testing.provider.configuration import Configuration
 from stepup.testing.provider.oidc import Provider
+from stepup.testing.provider.tls import server_context
 from stepup.testing.provider.uris import LOOPBACK_HOSTS
 
 _HERE = Path(__file__).parent
@@ -34,7 +37,11 @@ class RequestHandler(WSGIRequestHandler):
         self.number = next(_connections)
 
     def get_environ(self) -> dict[str, Any]:
-        return {**super().get_environ(), "stepup.connection": self.number}
+        return {**super().get_environ(), "stepup.connection": self.number, "stepup.hang_up": self.hang_up}
+
+    def hang_up(self) -> None:
+        """Close the connection after the answer that is being sent."""
+        self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by the base class
         """No access log: tests read the record of requests, and people their own site's log."""
@@ -44,6 +51,18 @@ class Server(ThreadedWSGIServer):
     """One thread for each connection."""
 
     request_queue_size = 128
+
+    def speak_tls(self, certificate: str, key: str) -> None:
+        # The handshake is left to the thread of the connection: here it would have all others wait for it.
+        self.socket = server_context(certificate, key).wrap_socket(
+            self.socket, server_side=True, do_handshake_on_connect=False
+        )
+        self.base_environ["HTTPS"] = "on"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that hangs up, or does not like the certificate, is nothing to report.
+        if not isinstance(sys.exc_info()[1], (ConnectionError, ssl.SSLError)):
+            super().handle_error(request, client_address)
 
 
 def configure_django(host: str) -> None:
@@ -60,6 +79,7 @@ def configure_django(host: str) -> None:
             "stepup.testing.provider.middleware.SecurityHeaders",
             # It adds Content-Length, without which no connection can be kept.
             "django.middleware.common.CommonMiddleware",
+            "stepup.testing.provider.middleware.AnswerApplications",
             "django.middleware.csrf.CsrfViewMiddleware",
         ],
         APPEND_SLASH=False,
@@ -80,7 +100,14 @@ def configure_django(host: str) -> None:
         LOGGING={
             "version": 1,
             "disable_existing_loggers": False,
-            "handlers": {"stderr": {"class": "logging.StreamHandler"}},
+            # An answer of 500 may be meant, see personalities; an exception is not.
+            "filters": {
+                "exceptions": {
+                    "()": "django.utils.log.CallbackFilter",
+                    "callback": lambda record: record.exc_info is not None,
+                }
+            },
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "filters": ["exceptions"]}},
             "loggers": {"django": {"handlers": ["stderr"], "level": "ERROR"}},
         },
     )
@@ -89,14 +116,21 @@ def configure_django(host: str) -> None:
     django.setup()
 
 
-def make_server(configuration: Configuration, control_secret: str) -> tuple[Server, Provider]:
-    """Bind the port and build the provider behind it. Raises `OSError` where the port is taken."""
+def make_server(
+    configuration: Configuration, control_secret: str, certificate: tuple[str, str] | None = None
+) -> tuple[Server, Provider]:
+    """Bind the port and build the provider behind it, with TLS where it gets a certificate and its key.
+
+    Raises `OSError` where the port is taken, or the files are of no use.
+    """
     configure_django(configuration.host)
     host = configuration.host
     server = Server((host, configuration.port), RequestHandler, ipv6=":" in host)
+    if certificate is not None:
+        server.speak_tls(*certificate)
     provider = Provider(
         configuration,
-        f"http://{_authority(host)}:{server.server_port}/",
+        f"{'http' if certificate is None else 'https'}://{_authority(host)}:{server.server_port}/",
         control_secret=control_secret,
     )
     server.base_environ["stepup.provider"] = provider

@@ -22,6 +22,9 @@ Clock = Callable[[], float]
 #: Seconds a time-based code stands for (RFC 6238, section 4.1).
 TIME_STEP = 30
 
+#: Seconds that a pushed authentication request waits for its person (RFC 9126, section 2.2).
+PUSHED_LIFETIME = 60
+
 #: Wrong codes a person may enter within `ATTEMPTS_WINDOW` seconds.
 ATTEMPTS = 5
 ATTEMPTS_WINDOW = 60.0
@@ -48,6 +51,17 @@ class Shelf(Generic[_T]):
             while len(self._entries) >= self._limit:
                 self._entries.popitem(last=False)
             self._entries[key] = (self._clock() + self._ttl, value)
+
+    def add(self, key: str, value: _T) -> bool:
+        """Remember `value` where there is none under `key` yet. Whether there was none: of two threads, for one."""
+        with self._lock:
+            self._forget()
+            if key in self._entries:
+                return False
+            while len(self._entries) >= self._limit:
+                self._entries.popitem(last=False)
+            self._entries[key] = (self._clock() + self._ttl, value)
+            return True
 
     def get(self, key: str) -> _T | None:
         with self._lock:
@@ -117,6 +131,14 @@ class Interaction:
     push: str | None = None
 
 
+@dataclass(frozen=True)
+class PushedRequest:
+    """The parameters of an authentication request that an application has pushed (RFC 9126), each with its values."""
+
+    client_id: str
+    parameters: dict[str, list[str]]
+
+
 PushStatus = Literal["waiting", "approved", "denied", "mismatch"]
 
 
@@ -151,10 +173,11 @@ class Push:
 
 @dataclass(frozen=True)
 class Authentication:
-    """Who authenticated, in which session, and what the ID token may say of it."""
+    """Who authenticated, in which session, when they gave their password, and what the ID token may say of it."""
 
     user: User
     sid: str
+    auth_time: float
     proved: Proved
 
 
@@ -262,6 +285,17 @@ class RequestRecord:
     connection: int
 
 
+@dataclass(frozen=True)
+class AuthenticationRecord:
+    """An authentication request that was answered with a code: what the person really did, whatever is said of it."""
+
+    client_id: str
+    state: str
+    subject: str
+    second_factor: bool
+    auth_time: float
+
+
 class State:
     """All there is to remember, of one provider. `clock` gives epoch seconds."""
 
@@ -273,8 +307,12 @@ class State:
         #: Codes that were used, for as long as the access token they gave: to revoke it if they come again.
         self.spent_codes: Shelf[str] = Shelf(ttl=3600, limit=10_000, clock=clock)
         self.access_tokens: Shelf[AccessToken] = Shelf(ttl=3600, limit=10_000, clock=clock)
+        self.pushed: Shelf[PushedRequest] = Shelf(ttl=PUSHED_LIFETIME, limit=1_000, clock=clock)
+        #: The names of client assertions that were used (RFC 7523, section 3).
+        self.assertions: Shelf[str] = Shelf(ttl=700, limit=10_000, clock=clock)
         self.one_time_codes = OneTimeCodes(clock)
         self._requests: deque[RequestRecord] = deque(maxlen=10_000)
+        self._authentications: deque[AuthenticationRecord] = deque(maxlen=10_000)
         self._lock = threading.Lock()
 
     def record(self, request: RequestRecord) -> None:
@@ -287,6 +325,16 @@ class State:
         with self._lock:
             return list(self._requests)
 
+    def record_authentication(self, authentication: AuthenticationRecord) -> None:
+        """Remember an authentication: the last 10,000 are."""
+        with self._lock:
+            self._authentications.append(authentication)
+
+    def recorded_authentications(self) -> list[AuthenticationRecord]:
+        """The authentications remembered, in the order in which they ended."""
+        with self._lock:
+            return list(self._authentications)
+
     def clear(self) -> None:
         """Forget everything: nobody is signed in, nothing was ever asked."""
         for shelf in (
@@ -296,8 +344,11 @@ class State:
             self.codes,
             self.spent_codes,
             self.access_tokens,
+            self.pushed,
+            self.assertions,
         ):
             shelf.clear()
         self.one_time_codes.clear()
         with self._lock:
             self._requests.clear()
+            self._authentications.clear()

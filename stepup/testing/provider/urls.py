@@ -11,6 +11,7 @@ urlpatterns = [
     path(".well-known/openid-configuration", views.metadata),
     path(".well-known/jwks.json", views.jwks),
     path("authorize", views.authorize),
+    path("oauth/par", views.pushed_authorization_request),
     path("oauth/token", views.token),
     path("userinfo", views.userinfo),
     path("oidc/logout", views.end_session),
@@ -26,5 +27,7 @@ urlpatterns = [
     path("harbour.svg", views.icon, name="icon"),
     path("healthz", views.healthz),
     path("control/requests", views.recorded_requests),
+    path("control/authentications", views.recorded_authentications),
     path("control/reset", views.reset),
+    path("control/behave/<str:name>", views.behave),
 ]

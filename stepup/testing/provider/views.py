@@ -21,9 +21,10 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from stepup.testing.provider.action import Known, Step, proved
-from stepup.testing.provider.configuration import User
+from stepup.testing.provider.configuration import ConfigurationError, User
 from stepup.testing.provider.middleware import content_security_policy
 from stepup.testing.provider.oidc import (
+    PUSHED,
     SESSION_COOKIE,
     AuthenticationRequest,
     Provider,
@@ -69,6 +70,11 @@ def authorize(request: HttpRequest) -> HttpResponse:
     provider = provider_of(request)
     sent = request.POST if request.method == "POST" else request.GET
     asking = AuthenticationRequest(provider.issuer, dict(sent.lists()))
+    if sent.get("request_uri", "").startswith(PUSHED):
+        pushed = provider.server.take_pushed(sent.dict())
+        if pushed is None:
+            return _expired(request)
+        asking = pushed
     session = _session(request)
     try:
         grant = provider.server.get_consent_grant(asking, end_user=session and session.user)
@@ -96,6 +102,13 @@ def authorize(request: HttpRequest) -> HttpResponse:
     response = _advance(provider, interaction, session)
     response.set_cookie(BROWSER_COOKIE, interaction.browser, httponly=True, samesite="Lax")
     return response
+
+
+@csrf_exempt
+@require_POST
+def pushed_authorization_request(request: HttpRequest) -> HttpResponse:
+    """The pushed authorization request endpoint (RFC 9126, section 2)."""
+    return provider_of(request).server.push(request)
 
 
 @csrf_exempt
@@ -373,9 +386,27 @@ def recorded_requests(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 @require_POST
 def reset(request: HttpRequest) -> HttpResponse:
-    """For the launcher: forget all sessions, codes and recorded requests. The keys stay."""
-    _controlled(request).state.clear()
+    """For the launcher: forget all sessions, codes and records. The keys stay."""
+    _controlled(request).reset()
     return HttpResponse(status=204)
+
+
+@csrf_exempt
+@require_POST
+def behave(request: HttpRequest, name: str) -> HttpResponse:
+    """For the launcher: take on another personality."""
+    try:
+        _controlled(request).behave(name)
+    except ConfigurationError as error:
+        return HttpResponse(str(error), content_type="text/plain", status=400)
+    return HttpResponse(status=204)
+
+
+@require_GET
+def recorded_authentications(request: HttpRequest) -> HttpResponse:
+    """For the launcher: who has authenticated since the start or the last reset, and how."""
+    provider = _controlled(request)
+    return JsonResponse({"authentications": [asdict(each) for each in provider.state.recorded_authentications()]})
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -475,7 +506,7 @@ def _answer(provider: Provider, interaction: Interaction, session: Session, know
     asked = provider.asked(interaction.parameters)
     return provider.answer(
         _asking(provider, interaction),
-        Authentication(user=session.user, sid=session.sid, proved=proved(asked, known)),
+        Authentication(user=session.user, sid=session.sid, auth_time=session.auth_time, proved=proved(asked, known)),
     )
 
 
@@ -488,7 +519,8 @@ def _refuse(provider: Provider, interaction: Interaction, error: OAuth2Error) ->
 
 def _asking(provider: Provider, interaction: Interaction) -> AuthenticationRequest:
     datalist = {name: [value] for name, value in interaction.parameters.items()}
-    return AuthenticationRequest(provider.issuer, datalist)
+    # Whether it had to be pushed was asked when it came.
+    return AuthenticationRequest(provider.issuer, datalist, pushed=True)
 
 
 def _session(request: HttpRequest) -> Session | None:

@@ -1,0 +1,20 @@
+"""What a pending request and a login add to the session, which sites keep in cookies, caches and databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from tests.benchmarks.conftest import Bench
+from tests.benchmarks.measure import Other, interleaved
+
+
+def test_session_size(benchmark: Any, bench: Bench, report: Callable[..., None]) -> None:
+    """In bytes of JSON, and without what Django's own `login()` adds."""
+    subjects = {kind: partial(bench.site(kind, "http"), "bytes_added") for kind in ("ours", "base")}
+    added = interleaved(benchmark, 3, "ours", subjects)
+    for what, limit in (("pending", 300), ("login", 200)):
+        name = {"pending": "session, a pending request", "login": "session, a login"}[what]
+        peer = Other(added["base"][what], None, "the base library")
+        report(what=name, unit="bytes", ours=added["ours"][what], peer=peer, limit=limit)

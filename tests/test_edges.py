@@ -1,0 +1,1432 @@
+"""What happens exactly at a limit, and exactly what is said: the statements that mutation testing found missing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from asgiref.sync import async_to_sync
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa, x25519
+from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieStore
+from django.core import signing
+from django.core.exceptions import ImproperlyConfigured
+from django.dispatch import Signal
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
+from django.test.signals import template_rendered
+from django.utils.functional import SimpleLazyObject
+
+from stepup import Requirement, challenge, clock, conf, gate, session, signals
+from stepup.assurance import MAX_MAX_AGE, MAX_VALUE_LENGTH, MAX_VALUES, SATISFIED, Decision, Evidence, Unmet, evaluate
+from stepup.dialects import MULTI_FACTOR
+from stepup.exceptions import ClaimError
+from stepup.gate import Aged, StepUpRequired
+from stepup.id_token import (
+    MAX_DEPTH,
+    MAX_KEYS,
+    MAX_TOKEN_LENGTH,
+    MAX_TRIES,
+    Key,
+    KeySet,
+    UnknownKey,
+    parse_json,
+    signing_key,
+    verify,
+    verify_userinfo,
+)
+from stepup.session import Pending
+from tests import tokens
+from tests.tokens import ABSENT, CLIENT_ID, CLIENT_SECRET, ISSUER, KEYS, SUBJECT, b64, half_hash, jwks, sign
+from tests.visitor import query
+
+NOW = 1_700_000_000
+
+# Requirements and evidence
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"amr": "mfa"}, "amr: must be a list of strings"),
+        ({"acr": {"urn:a"}}, "acr: must be a list of strings"),
+        ({"acr_values": None}, "acr_values: must be a list of strings"),
+        ({"amr": [""]}, "amr: must be a string, and not empty"),
+        ({"acr": [1]}, "acr: must be a string, and not empty"),
+        ({"acr_values": ["a", None]}, "acr_values: must be a string, and not empty"),
+        ({"acr_values": ["a b"]}, "acr_values: 'a b' contains white space"),
+        ({"claims": ["acrs"]}, "claims: must be a dictionary"),
+        ({"claims": {"": ["c1"]}}, "claims: must be a string, and not empty"),
+        ({"claims": {"acrs": "c1"}}, "claims['acrs']: must be a list of strings"),
+        ({"claims": {"acrs": [5]}}, "claims['acrs']: must be a string, and not empty"),
+        (
+            {"claims": {"acrs": []}},
+            "claims: each needs a value, and amr, acr and auth_time have fields of their own",
+        ),
+        (
+            {"claims": {"amr": ["mfa"]}},
+            "claims: each needs a value, and amr, acr and auth_time have fields of their own",
+        ),
+        (
+            {"claims": {"acr": ["a"]}},
+            "claims: each needs a value, and amr, acr and auth_time have fields of their own",
+        ),
+        (
+            {"claims": {"auth_time": ["1"]}},
+            "claims: each needs a value, and amr, acr and auth_time have fields of their own",
+        ),
+        ({"params": [("a", "b")]}, "params: must be a dictionary"),
+        ({"params": {"a": 1}}, "params: must be a string, and not empty"),
+        ({"params": {1: "a"}}, "params: must be a string, and not empty"),
+        ({"params": {"state": "a", "nonce": "b"}}, "params: nonce, state cannot be set here"),
+        ({"max_age": -1}, "max_age: must be a whole number of seconds from 0 to 1000000000"),
+        ({"max_age": 10**9 + 1}, "max_age: must be a whole number of seconds from 0 to 1000000000"),
+        ({"max_age": 1.0}, "max_age: must be a whole number of seconds from 0 to 1000000000"),
+        ({"max_age": True}, "max_age: must be a whole number of seconds from 0 to 1000000000"),
+        ({"amr": ["mfa"], "essential": 1}, "essential: must be True or False"),
+        ({"amr": ["mfa"], "prompt": ""}, "prompt: must be a string, and not empty"),
+        ({"amr": ["mfa"], "name": None}, "name: must be a string"),
+        ({}, "demands no proof: set amr, acr, claims or max_age"),
+    ],
+)
+def test_what_is_wrong_with_a_requirement_is_said(fields: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - compared to the letter below
+        Requirement(**fields)
+    assert str(caught.value) == complaint
+
+
+@pytest.mark.parametrize("max_age", [0, MAX_MAX_AGE])
+def test_the_least_and_the_greatest_max_age_are_allowed(max_age: int) -> None:
+    assert Requirement(max_age=max_age).max_age == max_age
+
+
+def test_what_is_no_mapping_or_has_unknown_keys_is_no_requirement() -> None:
+    for raw, complaint in [
+        ([], "requirement: must be a dictionary"),
+        ({"maxage": 1, 5: 6}, "unknown key 5, 'maxage'"),
+        ({"name": "x"}, "unknown key 'name'"),
+    ]:
+        with pytest.raises(ValueError) as caught:  # noqa: PT011 - compared to the letter below
+            Requirement.from_mapping(raw)  # type: ignore[arg-type] # which is the point
+        assert str(caught.value) == complaint
+
+
+def test_a_requirement_read_from_a_mapping_has_no_name_unless_it_is_given_one() -> None:
+    assert Requirement.from_mapping({"max_age": 0}).name == ""
+    assert Requirement.from_mapping({"max_age": 0}, name="sudo").name == "sudo"
+
+
+def test_the_name_of_a_requirement_is_none_of_what_is_required() -> None:
+    assert Requirement(name="a", max_age=0).to_mapping() == {"max_age": 0}
+
+
+@pytest.mark.parametrize(("seconds", "max_age"), [(299.5, 300), (300, 300), (300.1, 301), (301, 301)])
+def test_proof_may_be_as_old_as_is_asked_for_but_never_younger_than_required(seconds: float, max_age: int) -> None:
+    assert Requirement(max_age=300).within(seconds).max_age == max_age
+
+
+def test_what_is_fresh_enough_already_is_required_as_it_is() -> None:
+    requirement = Requirement(max_age=300)
+    assert requirement.within(300) is requirement
+
+
+def test_evidence_about_two_subjects_is_not_added_up() -> None:
+    with pytest.raises(ValueError, match=r"^evidence about one subject cannot be added to evidence about another$"):
+        Evidence(issuer="i", subject="a").add(Evidence(issuer="i", subject="b"))
+
+
+@pytest.mark.parametrize("count", [MAX_VALUES, MAX_VALUES + 1])
+def test_a_claim_with_too_many_values_proves_nothing(count: int) -> None:
+    values = [f"v{number}" for number in range(count)]
+    proofs = Evidence.from_claims({"iss": "i", "sub": "s", "amr": values}).proofs
+    assert proofs == ({"amr": dict.fromkeys(values)} if count == MAX_VALUES else {})
+
+
+@pytest.mark.parametrize("length", [MAX_VALUE_LENGTH, MAX_VALUE_LENGTH + 1])
+def test_a_value_that_is_too_long_proves_nothing(length: int) -> None:
+    proofs = Evidence.from_claims({"iss": "i", "sub": "s", "acr": "x" * length}).proofs
+    assert proofs == ({"acr": {"x" * length: None}} if length == MAX_VALUE_LENGTH else {})
+
+
+def test_evidence_keeps_the_newest_values_and_no_more_than_a_claim_may_have() -> None:
+    old = Evidence(issuer="i", subject="s", proofs={"amr": {f"v{number}": 1 for number in range(MAX_VALUES)}})
+    both = old.add(Evidence(issuer="i", subject="s", proofs={"amr": {"v0": 2, "new": 2}}))
+    assert list(both.proofs["amr"]) == [f"v{number}" for number in range(2, MAX_VALUES)] + ["v0", "new"]
+    assert both.proofs["amr"]["v0"] == 2
+
+
+@pytest.mark.parametrize(
+    ("auth_time", "reason"),
+    [(NOW - 330, ""), (NOW - 331, "stale"), (NOW + 30, ""), (NOW + 31, "future"), (None, "time_unknown")],
+)
+def test_a_proof_counts_to_the_last_second(auth_time: float | None, reason: str) -> None:
+    requirement = Requirement(amr=("mfa",), max_age=300)
+    evidence = Evidence(issuer="i", subject="s", proofs={"amr": {"mfa": auth_time}})
+    decision = evaluate(evidence, requirement, now=NOW, leeway=30)
+    assert decision == (Decision((Unmet("amr", reason, ("mfa",)),)) if reason else SATISFIED)
+
+
+def test_without_leeway_none_is_given() -> None:
+    evidence = Evidence(issuer="i", subject="s", auth_time=NOW - 1)
+    assert not evaluate(evidence, Requirement(max_age=0), now=NOW)
+    assert evaluate(evidence, Requirement(max_age=1), now=NOW) is SATISFIED
+
+
+@pytest.mark.parametrize(
+    ("proofs", "reason"),
+    [
+        ({}, "missing"),
+        ({"a": NOW + 9}, "future"),
+        ({"a": NOW + 9, "b": None}, "time_unknown"),
+        ({"a": None, "b": 1}, "stale"),
+        ({"a": 1, "b": None}, "stale"),
+        ({"a": 1, "b": NOW + 9}, "stale"),
+    ],
+)
+def test_of_several_values_the_nearest_to_proof_says_what_is_lacking(
+    proofs: dict[str, float | None], reason: str
+) -> None:
+    evidence = Evidence(issuer="i", subject="s", proofs={"acr": proofs})
+    decision = evaluate(evidence, Requirement(acr=("a", "b"), max_age=5), now=NOW)
+    assert decision.unmet == (Unmet("acr", reason, ("a", "b")),)
+
+
+def test_where_freshness_alone_is_asked_for_no_value_is_expected() -> None:
+    assert evaluate(None, Requirement(max_age=5), now=NOW).unmet == (Unmet("auth_time", "missing"),)
+
+
+# Keys and ID tokens
+
+RS256 = {"algorithms": ["RS256"], "issuer": ISSUER, "audiences": [CLIENT_ID], "now": NOW}
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    return tokens.claims(at=NOW, **changes)
+
+
+def read(token: object, keys: KeySet | None = None, **changes: Any) -> dict[str, Any]:
+    expected: dict[str, Any] = {**RS256, **changes}
+    return verify(token, KeySet.from_jwks(jwks(KEYS["rsa"])) if keys is None else keys, **expected)
+
+
+def refusal(call: Callable[[], object]) -> tuple[type[ClaimError], str, str]:
+    with pytest.raises(ClaimError) as caught:
+        call()
+    return type(caught.value), caught.value.claim, caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm"),
+    [
+        ("rsa", "RS256"),
+        ("p256", "ES256"),
+        ("p384", "ES384"),
+        ("p521", "ES512"),
+        ("ed25519", "EdDSA"),
+        ("ed448", "EdDSA"),
+    ],
+)
+def test_a_private_key_signs_with_the_algorithm_of_its_kind(name: str, algorithm: str) -> None:
+    key, chosen = signing_key(KEYS[name].private_pem)
+    assert chosen == algorithm
+    assert tokens.SigningKey("", key).jwk(kid="") == KEYS[name].jwk(kid="")
+
+
+FOR_EXCHANGE = x25519.X25519PrivateKey.generate().private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+)
+LOCKED = ed25519.Ed25519PrivateKey.generate().private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"password")
+)
+
+
+@pytest.mark.parametrize(
+    "pem", [KEYS["rsa_1024"].private_pem, KEYS["secp256k1"].private_pem, FOR_EXCHANGE.decode()], ids=count()
+)
+def test_a_private_key_that_may_not_sign_is_refused(pem: str) -> None:
+    with pytest.raises(ValueError, match=r"^not a key that may sign$"):
+        signing_key(pem)
+
+
+@pytest.mark.parametrize("pem", ["", "x", KEYS["rsa"].pem.decode(), LOCKED.decode()], ids=count())
+def test_what_is_no_private_key_that_can_be_read_is_refused(pem: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        signing_key(pem)
+
+
+def of_no_known_curve(pem: bytes) -> bytes:
+    """The same key on a curve that nobody has heard of."""
+    der = serialization.load_pem_private_key(pem, None) if b"PRIVATE" in pem else None
+    kind = "PRIVATE" if der else "PUBLIC"
+    raw = base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+    changed = raw.replace(bytes.fromhex("06052b81040022"), bytes.fromhex("06052b8104007f"))
+    assert changed != raw
+    return (
+        f"-----BEGIN {kind} KEY-----\n".encode() + base64.b64encode(changed) + f"\n-----END {kind} KEY-----\n".encode()
+    )
+
+
+def test_a_key_of_a_curve_that_nobody_knows_is_refused_and_the_reason_said() -> None:
+    for unreadable in (
+        lambda: signing_key(of_no_known_curve(KEYS["p384"].private_pem.encode()).decode()),
+        lambda: KeySet.from_pem(of_no_known_curve(KEYS["p384"].pem)),
+    ):
+        with pytest.raises(ValueError, match=r"[Cc]urve"):
+            unreadable()
+
+
+@pytest.mark.parametrize("size", [2047, 2048])
+def test_an_rsa_key_has_2048_bits_at_the_least(size: int) -> None:
+    private = rsa.generate_private_key(public_exponent=65537, key_size=size)
+    keys = KeySet.from_jwks(jwks(tokens.SigningKey("k", private))).keys
+    assert len(keys) == (size >= 2048)
+
+
+def test_what_the_keys_of_each_kind_verify() -> None:
+    kinds = {
+        "rsa": {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"},
+        "p256": {"ES256"},
+        "p384": {"ES384"},
+        "p521": {"ES512"},
+        "ed25519": {"EdDSA", "Ed25519"},
+        "ed448": {"EdDSA", "Ed448"},
+    }
+    for name, algorithms in kinds.items():
+        (key,) = KeySet.from_pem(KEYS[name].pem).keys
+        assert key.algorithms == algorithms
+        (key,) = KeySet.from_jwks(jwks(KEYS[name])).keys
+        assert key == Key(key.material, frozenset(algorithms), KEYS[name].kid)
+
+
+@pytest.mark.parametrize(
+    ("length", "algorithms"),
+    [
+        (31, set()),
+        (32, {"HS256"}),
+        (47, {"HS256"}),
+        (48, {"HS256", "HS384"}),
+        (63, {"HS256", "HS384"}),
+        (64, {"HS256", "HS384", "HS512"}),
+    ],
+)
+def test_a_client_secret_verifies_with_hashes_no_longer_than_it_is(length: int, algorithms: set[str]) -> None:
+    (key,) = KeySet.from_secret("x" * length).keys
+    assert key == Key(b"x" * length, frozenset(algorithms))
+
+
+def test_no_more_than_so_many_keys_of_a_jwks_are_kept() -> None:
+    useless = {"kty": "oct"}
+    assert KeySet.from_jwks({"keys": [useless] * (MAX_KEYS - 1) + [KEYS["rsa"].jwk()]}).keys
+    assert not KeySet.from_jwks({"keys": [useless] * MAX_KEYS + [KEYS["rsa"].jwk()]}).keys
+
+
+def test_no_more_than_so_many_keys_are_tried() -> None:
+    other, right = KEYS["other_rsa"].jwk(kid=ABSENT), KEYS["rsa"].jwk(kid=ABSENT)
+    token = sign(claims())
+    assert read(token, KeySet.from_jwks({"keys": [other] * (MAX_TRIES - 1) + [right]})) == claims()
+    assert refusal(lambda: read(token, KeySet.from_jwks({"keys": [other] * MAX_TRIES + [right]}))) == (
+        UnknownKey,
+        "kid",
+        "unknown",
+    )
+
+
+@pytest.mark.parametrize("jwks_document", [None, [], {}, {"keys": None}, {"keys": {}}])
+def test_what_is_no_jwks_document_is_said_to_be_none(jwks_document: object) -> None:
+    with pytest.raises(ValueError, match=r"^not a JWKS document$"):
+        KeySet.from_jwks(jwks_document)
+
+
+def test_what_is_neither_pem_nor_jwk_is_said_to_be_neither() -> None:
+    with pytest.raises(TypeError, match=r"^neither PEM nor JWK$"):
+        KeySet.from_setting(5)
+    with pytest.raises(ValueError, match=r"^not a key that may verify ID tokens$"):
+        KeySet.from_pem(KEYS["rsa_1024"].pem)
+
+
+@pytest.mark.parametrize(("excess", "reason"), [(0, "malformed"), (1, "too large")])
+def test_an_id_token_has_a_greatest_length(excess: int, reason: str) -> None:
+    assert refusal(lambda: read("x" * (MAX_TOKEN_LENGTH + excess))) == (ClaimError, "id_token", reason)
+
+
+def with_depth(depth: int, leaf: str = "") -> bytes:
+    """JSON that is nested so deeply, and has one more bracket than that."""
+    return ("[" * (depth - 1) + "[" + leaf + "]" + "]" * (depth - 2) + ", []]").encode()
+
+
+def test_claims_are_nested_no_deeper_than_so_much() -> None:
+    assert parse_json(with_depth(MAX_DEPTH))
+    assert parse_json(b"[" * MAX_DEPTH + b"1" + b"]" * MAX_DEPTH)
+    for data in (with_depth(MAX_DEPTH + 1), b"[" * 200_000):
+        with pytest.raises(ValueError, match=r"^nested too deeply$"):
+            parse_json(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"1e999", "a number that is too large"),
+        (b"-1e999", "a number that is too large"),
+        (b"NaN", "NaN is no JSON"),
+        (b"[Infinity]", "Infinity is no JSON"),
+        (b'{"a": 1, "a": 1}', "duplicate members"),
+        (b'"\\u0000"', "a NUL character"),
+    ],
+    ids=count(),
+)
+def test_what_is_wrong_with_a_json_text_is_said(data: bytes, complaint: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - compared to the letter below
+        parse_json(data)
+    assert str(caught.value) == complaint
+
+
+def test_a_pair_of_surrogates_is_a_character_and_half_of_one_is_none() -> None:
+    assert parse_json(b'"\\ud83d\\ude00"') == "\U0001f600"
+    for data in (b'"\\ud83d"', b'"\\uDE00"', b'{"\\ude00\\ud83d": 1}'):
+        with pytest.raises(ValueError, match="surrogates"):
+            parse_json(data)
+
+
+@pytest.mark.parametrize("alg", ["RS256", "RS384", "RS512", "PS384", "ES384", "ES512", "EdDSA", "Ed448"])
+def test_the_half_hash_is_compared_to_the_last_character(alg: str) -> None:
+    names = {"EdDSA": "sha512", "Ed448": "shake_256"}
+    name = names.get(alg, f"sha{alg[2:]}")
+    # Whatever the hash ends in: padding is all that is taken off. Some of the lengths leave no X at the end.
+    for access_token in map(str, range(200)):
+        if half_hash(access_token, name).endswith("X"):
+            break
+    keys = KeySet.from_jwks(jwks(*(KEYS[kind] for kind in ("rsa", "p384", "p521", "ed25519", "ed448"))))
+    given: dict[str, Any] = {"keys": keys, "algorithms": [alg], "access_token": access_token}
+
+    right = half_hash(access_token, name)
+    good = claims(at_hash=right)
+    assert read(sign(good, alg), **given) == good
+    for wrong in (right[:-1], right + "=", right[:-1] + ("B" if right[-1] == "A" else "A"), 5, None):
+        assert refusal(lambda wrong=wrong: read(sign(claims(at_hash=wrong), alg), **given)) == (  # type: ignore[misc]
+            ClaimError,
+            "at_hash",
+            "mismatch",
+        )
+
+
+def test_a_segment_may_end_in_any_character() -> None:
+    # The signature of HS384 needs no padding, so that its last character may be any of the 64.
+    keys, ends = KeySet.from_secret(CLIENT_SECRET), set()
+    for number in range(500):
+        token = sign(claims(number=number), "HS384")
+        assert read(token, keys, algorithms=["HS384"])["number"] == number
+        ends.add(token[-1])
+    assert {"X", "A", "_", "-"} <= ends
+
+
+@pytest.mark.parametrize(
+    ("changes", "claim", "reason"),
+    [
+        ({"iss": ABSENT}, "iss", "missing"),
+        ({"iss": None}, "iss", "mismatch"),
+        ({"aud": ABSENT}, "aud", "missing"),
+        ({"aud": None}, "aud", "malformed"),
+        ({"aud": []}, "aud", "malformed"),
+        ({"aud": [5]}, "aud", "malformed"),
+        ({"aud": [CLIENT_ID, "x"]}, "aud", "mismatch"),
+        ({"azp": "x"}, "azp", "mismatch"),
+        ({"azp": None}, "azp", "mismatch"),
+        ({"sub": ABSENT}, "sub", "missing"),
+        ({"sub": None}, "sub", "malformed"),
+        ({"sub": ""}, "sub", "malformed"),
+        ({"sub": "x" * 256}, "sub", "malformed"),
+        ({"sub": "é"}, "sub", "malformed"),
+        ({"sub": "\x7f"}, "sub", "malformed"),
+        ({"exp": ABSENT}, "exp", "missing"),
+        ({"exp": None}, "exp", "missing"),
+        ({"exp": True}, "exp", "malformed"),
+        ({"exp": -1}, "exp", "malformed"),
+        ({"exp": "x"}, "exp", "malformed"),
+        ({"exp": NOW}, "exp", "expired"),
+        ({"iat": ABSENT}, "iat", "missing"),
+        ({"iat": NOW + 1}, "iat", "in the future"),
+        ({"nbf": NOW + 1}, "nbf", "in the future"),
+        ({"nbf": None}, "nbf", "missing"),
+        ({"auth_time": NOW + 1}, "auth_time", "in the future"),
+        ({"auth_time": "x"}, "auth_time", "malformed"),
+        ({"nonce": ABSENT}, "nonce", "missing"),
+        ({"nonce": 5}, "nonce", "malformed"),
+        ({"nonce": "N"}, "nonce", "mismatch"),
+    ],
+)
+def test_a_refusal_names_the_claim_and_what_is_wrong_with_it(changes: dict[str, Any], claim: str, reason: str) -> None:
+    token = sign(claims(**{"nonce": "n", **changes}))
+    assert refusal(lambda: read(token, nonce="n")) == (ClaimError, claim, reason)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sub": "x"}, {"sub": "x" * 255}, {"exp": NOW + 0.5}, {"iat": NOW}, {"iat": 0}, {"nbf": NOW}, {"auth_time": 0}],
+)
+def test_what_is_just_within_the_limits_is_accepted(changes: dict[str, Any]) -> None:
+    assert read(sign(claims(**changes))) == claims(**changes)
+
+
+def test_where_two_clients_are_named_the_authorized_party_has_to_be() -> None:
+    both = [CLIENT_ID, "sister"]
+    given: dict[str, Any] = {"audiences": both}
+    assert refusal(lambda: read(sign(claims(aud=both)), **given)) == (ClaimError, "azp", "missing")
+    assert read(sign(claims(aud=both, azp="sister")), **given)
+    assert read(sign(claims(aud=[CLIENT_ID, CLIENT_ID])), **given)
+
+
+@pytest.mark.parametrize(
+    ("token", "claim", "reason"),
+    [
+        (None, "id_token", "missing"),
+        ("", "id_token", "missing"),
+        (b"a.b.c", "id_token", "missing"),
+        (sign(claims(), header={"kid": 5}), "kid", "malformed"),
+        (sign(claims(), header={"crit": []}), "crit", "not supported"),
+        (sign(claims(), header={"b64": True}), "crit", "not supported"),
+        (sign(claims(), header={"typ": "AT+JWT"}), "typ", "not an ID token"),
+        (sign(claims(), header={"typ": None}), "typ", "not an ID token"),
+        (sign(claims(), header={"alg": ABSENT}), "alg", "missing"),
+        (sign(claims(), header={"alg": "RS512"}), "alg", "not allowed"),
+        (sign("[]"), "payload", "malformed"),
+        (sign("x"), "payload", "malformed"),
+        (sign(claims(), header="[]"), "header", "malformed"),
+        (sign(claims(), header="x"), "header", "malformed"),
+        (sign(claims()) + "=", "signature", "malformed"),
+        ("é" + sign(claims()), "header", "malformed"),
+        ("a.b", "id_token", "malformed"),
+        ("a.b.c.d", "id_token", "malformed"),
+        ("a.b.c.d.e", "id_token", "encrypted"),
+        ("a.b.", "signature", "missing"),
+        (sign(claims(), key=KEYS["other_rsa"], header={"kid": KEYS["rsa"].kid}), "signature", "mismatch"),
+    ],
+    ids=count(),
+)
+def test_a_refusal_says_what_is_wrong_with_the_token_itself(token: object, claim: str, reason: str) -> None:
+    assert refusal(lambda: read(token)) == (ClaimError, claim, reason)
+
+
+def test_a_key_that_is_not_at_hand_may_be_in_a_newer_set() -> None:
+    token = sign(claims(), key=KEYS["other_rsa"])
+    assert refusal(lambda: read(token)) == (UnknownKey, "kid", "unknown")
+    assert refusal(lambda: read(token, match_kid=False)) == (UnknownKey, "kid", "unknown")
+    assert read(sign(claims(), header={"kid": "renamed"}), match_kid=False) == claims()
+
+
+def test_a_client_secret_is_the_only_key_that_there_is() -> None:
+    keys, given = KeySet.from_secret(CLIENT_SECRET), {"algorithms": ["HS256", "HS512"]}
+    assert read(sign(claims(), "HS512", header={"kid": "any"}), keys, **given) == claims()
+    assert refusal(lambda: read(sign(claims(), "HS256", key="other"), keys, **given)) == (
+        ClaimError,
+        "signature",
+        "mismatch",
+    )
+    short = KeySet.from_secret("x" * 32)
+    assert refusal(lambda: read(sign(claims(), "HS512", key="x" * 32), short, **given)) == (
+        ClaimError,
+        "alg",
+        "client secret too short",
+    )
+
+
+def userinfo(said: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {**RS256, **changes}
+    return verify_userinfo(sign(said), KeySet.from_jwks(jwks(KEYS["rsa"])), **given)
+
+
+def test_signed_userinfo_is_held_to_what_it_says_to_the_second() -> None:
+    assert userinfo({"sub": "s"}) == {"sub": "s"}
+    assert userinfo({"exp": NOW + 0.5}) == {"exp": NOW + 0.5}
+    assert userinfo({"exp": NOW - 29}, leeway=30) == {"exp": NOW - 29}
+    for said, leeway, expected in [
+        ({"exp": NOW}, None, ("exp", "expired")),
+        ({"exp": NOW - 30}, 30, ("exp", "expired")),
+        ({"exp": None}, 30, ("exp", "missing")),
+        ({"iss": "x"}, 30, ("iss", "mismatch")),
+        ({"aud": "x"}, 30, ("aud", "mismatch")),
+    ]:
+        given = {} if leeway is None else {"leeway": leeway}
+        assert refusal(lambda said=said, given=given: userinfo(said, **given))[1:] == expected  # type: ignore[misc]
+
+
+def test_the_keys_of_signed_userinfo_are_picked_by_name_unless_that_is_off() -> None:
+    keys, token = KeySet.from_jwks(jwks(KEYS["rsa"])), sign({"sub": "s"}, header={"kid": "renamed"})
+    given: dict[str, Any] = RS256
+    assert refusal(lambda: verify_userinfo(token, keys, **given)) == (UnknownKey, "kid", "unknown")
+    assert verify_userinfo(token, keys, match_kid=False, **given) == {"sub": "s"}
+
+
+# The session
+
+
+def in_memory(**held: Any) -> SessionStore:
+    """A session that needs no database as long as nobody saves it."""
+    store = SessionStore()
+    store._session_cache = held  # type: ignore[attr-defined] # loaded
+    return store
+
+
+ANNA = User(pk=7, username="anna", email="anna@harbour.example")
+PROVED = {"pk": "7", "iss": ISSUER, "sub": SUBJECT, "proofs": {"amr": {"mfa": NOW}}, "at": NOW}
+
+
+def ask(
+    path: str = "/a/?b=c", user: Any = None, method: str = "GET", held: Mapping[str, Any] | None = None, **headers: Any
+) -> Any:
+    """A request of somebody, or of nobody, with what their session holds."""
+    request: Any = RequestFactory().generic(
+        method, path, headers={key.replace("_", "-"): headers[key] for key in headers}
+    )
+    request.user = user if user is not None else AnonymousUser()
+    request.session = in_memory(**(held or {}))
+
+    async def auser() -> Any:
+        return user if user is not None else AnonymousUser()
+
+    request.auser = auser
+    return request
+
+
+@pytest.fixture(autouse=True)
+def it_is_now() -> Iterator[None]:
+    """The clock reads `NOW`, and some thousandths of a second."""
+    clock.offset = NOW - clock.now()
+    yield
+    clock.offset = 0.0
+
+
+def test_a_claim_of_just_so_many_characters_is_kept() -> None:
+    request = ask(user=ANNA)
+    for length, is_kept in [(998, True), (999, False)]:
+        session.record(request, ANNA, {"iss": ISSUER, "sub": SUBJECT, "acr": "x" * length})
+        assert ("acr" in session.claims(request)) == is_kept
+
+
+def test_only_these_claims_are_kept_and_all_of_them() -> None:
+    request = ask(user=ANNA)
+    kept = {"iss": ISSUER, "sub": SUBJECT, "sid": "s", "auth_time": NOW, "acr": "a", "amr": ["mfa"]}
+    session.record(request, ANNA, {**kept, "email": "a@b.example", "nonce": "n"})
+    assert session.claims(request) == kept
+    assert request.session["stepup"] == {
+        "pk": "7",
+        "iss": ISSUER,
+        "sub": SUBJECT,
+        "sid": "s",
+        "proofs": {"amr": {"mfa": NOW}, "acr": {"a": NOW}},
+        "at": NOW,
+    }
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"auth_time": NOW + 1},
+        {"acr": "a"},
+        {"acr": ["a", "b"], "amr": ["pwd", "mfa"]},
+        {"acr": ["a"]},
+        {"amr": "mfa"},
+        {"amr": [], "auth_time": None},
+    ],
+)
+def test_the_claims_are_those_of_the_newest_id_token_to_the_letter(said: dict[str, Any]) -> None:
+    request, subject = ask(user=ANNA), {"iss": ISSUER, "sub": SUBJECT}
+    for first in ({}, {"auth_time": NOW, "acr": "old", "amr": ["old"]}):
+        request.session = in_memory()
+        session.record(request, ANNA, {**subject, **first})
+        session.record(request, ANNA, {**subject, **said})
+        assert session.claims(request) == {**subject, **said}
+
+
+def test_what_is_damaged_of_what_was_said_is_made_up_for_by_the_evidence() -> None:
+    held = {"stepup": {**PROVED, "said": "x", "sid": "s"}}
+    assert session.claims(ask(user=ANNA, held=held)) == {
+        "iss": ISSUER,
+        "sub": SUBJECT,
+        "sid": "s",
+        "amr": ["mfa"],
+        "auth_time": NOW,
+    }
+
+
+def test_where_one_claim_proves_nothing_the_others_still_do() -> None:
+    request = ask(user=ANNA, held={"stepup": {**PROVED, "proofs": {"amr": 5, "acr": {"a": 1}, "acrs": {"c": "x"}}}})
+    assert session.evidence(request) == Evidence(
+        issuer=ISSUER, subject=SUBJECT, auth_time=NOW, proofs={"acr": {"a": 1}, "acrs": {}}
+    )
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        Requirement(amr=("mfa",), max_age=10**9),
+        Requirement(amr=("mfa",), acr=("a",)),
+        Requirement(amr=("mfa",), claims={"acrs": ("c",)}),
+        Requirement(acr=("a",)),
+    ],
+)
+def test_a_quick_yes_is_for_methods_alone(requirement: Requirement) -> None:
+    held = {"stepup": {**PROVED, "proofs": {"amr": {"mfa": NOW}, "acr": {"a": NOW}, "acrs": {"c": NOW}}}}
+    assert not session.shows(in_memory(**held), ANNA, requirement, conf.current())
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_shown"),
+    [
+        ({}, True),
+        ({"proofs": {"amr": {"mfa": None}}}, True),
+        ({"proofs": {"amr": {"mfa": 0}}}, True),
+        ({"proofs": {"amr": {"mfa": "x"}}}, False),
+        ({"proofs": {"amr": {"mfa": -1}}}, False),
+        ({"proofs": {"amr": {"mfa": float("inf")}}}, False),
+        ({"proofs": {"amr": {}}}, False),
+        ({"proofs": {"amr": None}}, False),
+        ({"proofs": {}}, False),
+        ({"pk": "8"}, False),
+        ({"pk": 7}, False),
+        ({"iss": "x"}, False),
+        ({"iss": None}, False),
+        ({"sub": None}, False),
+        ({"sub": 5}, False),
+    ],
+)
+def test_a_quick_yes_is_only_for_what_is_whole(changes: dict[str, Any], is_shown: bool) -> None:
+    store, requirement = in_memory(stepup={**PROVED, **changes}), Requirement(amr=("mfa",))
+    assert session.shows(store, ANNA, requirement, conf.current()) is is_shown
+    assert evaluate(session.read_evidence(store, ANNA), requirement, now=NOW).satisfied is is_shown
+
+
+def test_every_method_has_to_be_proved_for_a_quick_yes() -> None:
+    held = {**PROVED, "proofs": {"amr": {"mfa": NOW, "pwd": "x"}}}
+    for amr in (("mfa", "pwd"), ("pwd", "mfa"), ("mfa", "hwk"), ("hwk", "mfa")):
+        assert not session.shows(in_memory(stepup=held), ANNA, Requirement(amr=amr), conf.current())
+
+
+def test_the_base_library_is_told_when_to_renew() -> None:
+    request = ask()
+    session.note_renewal(request, due=NOW + 900.5)
+    assert dict(request.session.items()) == {"oidc_id_token_expiration": NOW + 900}
+
+
+def test_what_is_kept_as_an_id_token_and_is_no_text_is_no_hint() -> None:
+    assert session.id_token_hint(ask(held={"oidc_id_token": "x"})) == "x"
+    assert session.id_token_hint(ask(held={"oidc_id_token": 5})) is None
+    assert session.id_token_hint(ask()) is None
+
+
+def pending(**changes: Any) -> Pending:
+    return Pending(**{"state": "s", "nonce": "n", "code_verifier": "v", "next": "/a/", "started": NOW, **changes})
+
+
+def test_a_pending_request_is_stored_as_little_as_it_takes() -> None:
+    request = ask()
+    session.add_pending(request, pending(started=NOW + 0.9), conf.current())
+    assert request.session["stepup_pending"] == {"s": {"nonce": "n", "pkce": "v", "next": "/a/", "at": NOW}}
+
+    own = Requirement(name="own", acr=("urn:own",), max_age=5)
+    session.add_pending(request, pending(state="t", requirement=own, user="7"), conf.current())
+    assert request.session["stepup_pending"]["t"] == {
+        "nonce": "n",
+        "pkce": "v",
+        "next": "/a/",
+        "at": NOW,
+        "user": "7",
+        "need": {"acr": ["urn:own"], "max_age": 5, "name": "own"},
+    }
+
+
+@pytest.mark.django_db
+def test_a_pending_request_comes_back_with_the_name_of_its_requirement() -> None:
+    request = ask()
+    request.session.create()
+    own = Requirement(name="own", acr=("urn:own",))
+    session.add_pending(request, pending(requirement=own), conf.current())
+    taken = session.take_pending(request, "s", conf.current(), now=NOW)
+    assert taken is not None
+    assert taken.requirement is not None
+    assert taken.requirement.name == "own"
+    assert taken.silent is False
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_never_more_pending_requests_than_so_many_are_kept(settings: Any, most: int) -> None:
+    settings.STEPUP = {**settings.STEPUP, "MAX_PENDING": most}
+    request = ask()
+    for number in range(most + 2):
+        session.add_pending(request, pending(state=f"s{number}"), conf.current())
+        assert len(request.session["stepup_pending"]) == min(number + 1, most)
+    assert f"s{most + 1}" in request.session["stepup_pending"]
+
+
+def of_base_library(**changes: Any) -> dict[str, Any]:
+    return {"nonce": "n", "code_verifier": "v", "added_on": NOW, **changes}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("entry", "next_url", "expected"),
+    [
+        (of_base_library(), "/b/", pending(next="/b/", silent=True)),
+        (of_base_library(code_verifier=""), "/b/", pending(next="/b/", code_verifier="", silent=True)),
+        (of_base_library(), 5, pending(next="", silent=True)),
+        (of_base_library(), None, pending(next="", silent=True)),
+        (of_base_library(added_on=NOW - 900), "/b/", pending(next="/b/", started=NOW - 900, silent=True)),
+        (of_base_library(added_on=NOW - 901), "/b/", None),
+        (of_base_library(code_verifier=5), "/b/", None),
+        (of_base_library(nonce=5), "/b/", None),
+        (of_base_library(added_on="x"), "/b/", None),
+    ],
+)
+def test_a_request_of_the_base_librarys_middleware_is_read_as_it_was_sent(
+    entry: dict[str, Any], next_url: Any, expected: Pending | None
+) -> None:
+    request = ask(held={"oidc_states": {"s": entry, "t": 1}, "oidc_login_next": next_url})
+    request.session.create()
+    request.session.update({"oidc_states": {"s": entry, "t": 1}, "oidc_login_next": next_url})
+
+    assert session.take_pending(request, "s", conf.current(), now=NOW) == expected
+    assert request.session["oidc_states"] == {"t": 1}
+    assert SessionStore(request.session.session_key)["oidc_states"] == {"t": 1}, "it is saved at once"
+    assert request.session.modified is False
+
+
+def test_what_a_reverted_session_holds_is_what_it_held() -> None:
+    for store, is_sent in [(in_memory(a=1, gone=[1]), False), (CookieStore(), True)]:
+        store.update({"a": 1, "gone": [1]})
+        before = session.snapshot(store)
+        store.update({"a": 2, "new": 3})
+        del store["gone"]
+        session.revert(store, before)
+        assert dict(store.items()) == {"a": 1, "gone": [1]}
+        assert store.modified is is_sent
+
+
+def test_a_value_that_has_become_another_has_changed_and_a_value_that_is_none_is_one() -> None:
+    store = in_memory(a=None, b=1)
+    before = session.snapshot(store)
+    assert session.changed_since(store, before) == {}
+    store.update({"a": 0, "b": 1, "c": None})
+    assert session.changed_since(store, before) == {"a": 0, "c": None}
+
+
+def test_a_settlement_does_not_depend_on_the_order_in_which_a_requirement_is_written() -> None:
+    one = Requirement(max_age=5, params={"a": "1", "b": "2"}, claims={"c": ("1",), "d": ("2",)})
+    same = Requirement(max_age=5, params={"b": "2", "a": "1"}, claims={"d": ("2",), "c": ("1",)})
+    request = ask()
+    session.settle(request, one, "/a/", now=NOW, since=NOW - 9.5)
+    assert session.settled(request, same, "/a/", now=NOW) == NOW - 10
+    assert session.settled(request, Requirement(max_age=6), "/a/", now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("later", "is_settled"), [(-10, False), (-9, True), (0, True), (9, True), (9.99, True), (10, False)]
+)
+def test_a_settlement_is_for_a_moment(later: float, is_settled: bool) -> None:
+    request = ask()
+    session.settle(request, Requirement(max_age=5), "/a/", now=NOW, since=NOW)
+    assert (session.settled(request, Requirement(max_age=5), "/a/", now=NOW + later) is not None) == is_settled
+
+
+@pytest.mark.parametrize("change", [slice(0, 3), slice(0, 0)])
+def test_half_a_settlement_is_none(change: slice) -> None:
+    request, requirement = ask(), Requirement(max_age=5)
+    session.settle(request, requirement, "/a/", now=NOW, since=NOW)
+    whole = request.session["stepup_settled"]
+    assert len(whole) == 4
+    for damaged in (whole[change], [*whole, 1], tuple(whole), [*whole[:3], "x"], [*whole[:2], None, NOW]):
+        request.session["stepup_settled"] = damaged
+        assert session.settled(request, requirement, "/a/", now=NOW) is None
+
+
+def test_a_cookie_is_spared_only_where_its_session_is_gone(settings: Any) -> None:
+    settings.SESSION_COOKIE_NAME = "own"
+    touches: list[tuple[Callable[[Any], object], bool]] = [
+        (lambda store: store.get("x"), True),
+        (lambda store: None, False),
+        (lambda store: store.update({"a": 1}), False),
+    ]
+    for touch, is_spared in touches:
+        request = ask()
+        request.COOKIES = {"own": "key", "sessionid": "other"}
+        request.session.accessed = False
+        touch(request.session)
+        session.spare_cookie(request)
+        assert ("own" not in request.COOKIES) == is_spared
+        assert "sessionid" in request.COOKIES
+
+    bare = RequestFactory().get("/")
+    bare.COOKIES = {"own": "key"}
+    session.spare_cookie(bare)
+    assert bare.COOKIES == {"own": "key"}
+
+
+# The gate
+
+MFA = Requirement(name="mfa", amr=("mfa",), acr_values=(MULTI_FACTOR,))
+
+
+def shown(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("shown")
+
+
+def test_a_max_age_goes_with_a_name() -> None:
+    with pytest.raises(TypeError, match=r"^max_age goes with the name of a requirement$"):
+        Aged(MFA, 5)  # type: ignore[arg-type] # which is the point
+
+
+def test_a_view_is_marked_with_what_it_requires_and_looks_after_sign_in_itself() -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        return shown(request)
+
+    assert gate.mark(view, "mfa") is view
+    assert (view.stepup_requirement, view.login_required) == ("mfa", False)  # type: ignore[attr-defined]
+
+
+def test_what_is_raised_says_what_it_needs() -> None:
+    assert str(StepUpRequired()) == "This needs a step-up."
+    assert StepUpRequired().requirement == "mfa"
+    assert StepUpRequired("sudo").requirement == "sudo"
+
+
+@pytest.mark.parametrize("needs", ["unknown", None, Aged("unknown", 5), lambda request: 5])
+def test_what_names_no_requirement_is_said(needs: Any) -> None:
+    named = needs.name if isinstance(needs, Aged) else needs(None) if callable(needs) else needs
+    for ask_it in (gate.resolve, gate.check, gate.decide):
+        with pytest.raises(ImproperlyConfigured) as caught:
+            ask_it(ask(user=ANNA, held={"stepup": PROVED}), needs)
+        assert str(caught.value) == (f"{named!r} is no requirement, nor the name of one in STEPUP['REQUIREMENTS'].")
+
+
+def test_a_function_is_asked_with_the_request_and_may_give_a_requirement_or_a_name() -> None:
+    request, own, seen = ask(), Requirement(acr=("urn:own",)), []
+
+    def pick(asked: HttpRequest) -> Any:
+        seen.append(asked)
+        return own if len(seen) == 1 else "sudo"
+
+    assert gate.resolve(request, pick) is own
+    assert gate.resolve(request, pick).max_age == 300
+    assert seen == [request, request]
+
+
+@pytest.mark.parametrize(
+    ("user", "held", "is_allowed"),
+    [
+        (ANNA, {"stepup": PROVED}, True),
+        (SimpleLazyObject(lambda: ANNA), {"stepup": PROVED}, True),
+        (ANNA, {}, False),
+        (SimpleLazyObject(lambda: ANNA), {}, False),
+        (User(pk=8), {"stepup": PROVED}, False),
+        (AnonymousUser(), {"stepup": PROVED}, False),
+        (SimpleLazyObject(AnonymousUser), {"stepup": PROVED}, False),
+    ],
+    ids=count(),
+)
+def test_all_ways_into_the_gate_decide_alike(endpoint: str, user: Any, held: dict[str, Any], is_allowed: bool) -> None:
+    for needs in ("mfa", MFA, Aged("mfa", 60), lambda request: "mfa"):
+        for is_loaded in (False, True):
+            if is_loaded:
+                str(user)
+            assert gate.decide(ask(user=user, held=held), needs).satisfied is is_allowed
+            assert (gate.check(ask(user=user, held=held), needs) is None) is is_allowed
+            guarded = gate.guard(ask(user=user, held=held), needs, shown)
+            assert (guarded.status_code == 200) is is_allowed
+            assert async_to_sync(gate.adecide)(ask(user=user, held=held), needs).satisfied is is_allowed
+            assert (async_to_sync(gate.acheck)(ask(user=user, held=held), needs) is None) is is_allowed
+
+
+def test_nobody_has_proved_nothing_whatever_is_required() -> None:
+    for decision in (gate.decide(ask(), "sudo"), async_to_sync(gate.adecide)(ask(), "sudo")):
+        assert decision.unmet == (Unmet("sub", "missing"),)
+
+
+def test_an_asynchronous_view_is_asked_with_what_it_was_given_and_kept_out_of_caches() -> None:
+    async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return HttpResponse(f"{request.user.pk} {args} {kwargs}")
+
+    request = ask(user=ANNA, held={"stepup": PROVED})
+    answer = async_to_sync(gate.aguard)(request, "mfa", view, 1, b=2)
+    assert answer.content.decode() == "7 (1,) {'b': 2}"
+    assert answer["Cache-Control"] == "max-age=0, no-cache, no-store, must-revalidate, private"
+    assert request.user is ANNA
+
+
+def test_a_view_is_asked_with_what_it_was_given_and_kept_out_of_caches() -> None:
+    def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return HttpResponse(f"{args} {kwargs}")
+
+    answer = gate.guard(ask(user=ANNA, held={"stepup": PROVED}), "mfa", view, 1, b=2)
+    assert answer.content.decode() == "(1,) {'b': 2}"
+    assert answer["Cache-Control"] == "max-age=0, no-cache, no-store, must-revalidate, private"
+
+
+def test_a_refusal_of_an_asynchronous_view_is_the_answer_to_what_it_requires(endpoint: str) -> None:
+    async def view(request: HttpRequest) -> HttpResponse:
+        pytest.fail("it was asked")
+
+    answer = async_to_sync(gate.aguard)(ask(user=ANNA, accept="application/json"), "sudo", view)
+    assert json.loads(answer.content)["requirement"] == "sudo"
+    # The user was found out on the way, and is there for what comes after.
+    request = ask(accept="application/json")
+    user, request.user = ANNA, None
+
+    async def auser() -> User:
+        return user
+
+    request.auser = auser
+    async_to_sync(gate.acheck)(request, "mfa")
+    assert request.user is ANNA
+
+
+def test_an_asynchronous_view_behind_a_synchronous_door_is_never_awaited() -> None:
+    async def view(request: HttpRequest) -> HttpResponse:
+        return shown(request)
+
+    with pytest.raises(TypeError) as caught:
+        gate.guard(ask(user=ANNA, held={"stepup": PROVED}), "mfa", view)
+    assert str(caught.value) == (
+        "An asynchronous view stands behind a synchronous wrapper: put the door next to the view."
+    )
+
+
+def test_demanding_lets_on_who_has_proved_it_and_has_the_page_kept_out_of_caches() -> None:
+    request = ask(user=ANNA, held={"stepup": PROVED})
+    assert gate.is_remembered(request) is False
+    gate.demand(request)
+    assert gate.is_remembered(request) is True
+
+    refused = ask(user=ANNA)
+    with pytest.raises(StepUpRequired) as caught:
+        gate.demand(refused, "sudo")
+    assert caught.value.requirement == "sudo"
+    assert not gate.is_remembered(refused)
+
+
+def test_nothing_is_required_of_who_is_signed_in_where_nothing_is_enforced(settings: Any) -> None:
+    settings.STEPUP = {**settings.STEPUP, "CLIENTS_WITH_MFA": ["another"]}
+    assert gate.decide(ask(user=ANNA), "mfa") is SATISFIED
+    assert not gate.decide(ask(), "mfa")
+
+
+def test_the_leeway_of_the_settings_is_given() -> None:
+    for age, is_allowed in [(329, True), (331, False)]:
+        held = {"stepup": {**PROVED, "at": NOW - age}}
+        assert gate.decide(ask(user=ANNA, held=held), "sudo").satisfied is is_allowed
+
+
+def settled(since: float, path: str = "/a/?b=c", at: float = NOW, **proved: Any) -> Any:
+    """A request of Anna's, moments after a step-up for a proof that is 5 seconds old at the most."""
+    request = ask(user=ANNA, held={"stepup": {**PROVED, **proved}})
+    session.settle(request, Requirement(amr=("mfa",), max_age=5), path, now=at, since=since)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("proved_at", "since", "path", "at", "is_allowed"),
+    [
+        (NOW - 90, NOW - 90, "/a/?b=c", NOW, True),
+        (NOW - 90, NOW - 59, "/a/?b=c", NOW, False),
+        (NOW - 90, NOW - 61, "/a/?b=c", NOW, True),
+        (NOW - 90, NOW - 90, "/a/", NOW, False),
+        (NOW - 90, NOW - 90, "/a/?b=c", NOW - 11, False),
+    ],
+)
+def test_what_was_proved_on_the_way_is_fresh_for_its_page_once(
+    proved_at: float, since: float, path: str, at: float, is_allowed: bool
+) -> None:
+    requirement = Requirement(amr=("mfa",), max_age=5)
+    request = settled(since, path, at, proofs={"amr": {"mfa": proved_at}})
+
+    decision = gate.decide(request, requirement)
+
+    assert decision.satisfied is is_allowed
+    assert ("stepup_settled" not in request.session) is is_allowed
+    if is_allowed:
+        assert gate.decide(request, requirement), "all doors that this request passes let it through"
+        assert gate.decide(request, Requirement(amr=("mfa",), max_age=7))
+        assert not gate.decide(request, Requirement(amr=("hwk",), max_age=5))
+        again = ask(user=ANNA, held=dict(request.session.items()))
+        assert not gate.decide(again, requirement), "another request does not"
+    else:
+        assert decision.unmet == (Unmet("amr", "stale", ("mfa",)),)
+
+
+# The answer to an unmet requirement
+
+UNMET = Decision((Unmet("amr", "missing", ("mfa",)), Unmet("acr", "missing")))
+STALE = Decision((Unmet("amr", "missing", ("mfa",)), Unmet("auth_time", "stale")))
+
+
+@pytest.fixture
+def endpoint(settings: Any) -> str:
+    settings.OIDC_OP_AUTHORIZATION_ENDPOINT = "https://op.example/authorize"
+    return "https://op.example/authorize"
+
+
+def heard(signal: Signal, call: Callable[[], object]) -> list[dict[str, Any]]:
+    """What a signal was sent with meanwhile."""
+    sent: list[dict[str, Any]] = []
+
+    def listen(**given: Any) -> None:
+        sent.append(given)
+
+    signal.connect(listen)
+    try:
+        call()
+    finally:
+        signal.disconnect(listen)
+    return sent
+
+
+def test_a_challenge_is_logged_and_signalled(endpoint: str, caplog: pytest.LogCaptureFixture) -> None:
+    request = ask(user=ANNA)
+    with caplog.at_level(logging.INFO, "stepup"):
+        sent = heard(signals.challenged, lambda: challenge.answer(request, MFA, UNMET))
+        challenge.answer(request, Requirement(amr=("mfa",)), UNMET)
+
+    (signal,) = sent
+    assert signal.pop("signal") is signals.challenged
+    assert signal == {"sender": Requirement, "request": request, "requirement": MFA, "decision": UNMET}
+    named, unnamed = caplog.records
+    assert named.getMessage() == "Step-up challenged: mfa (amr: missing, acr: missing)"
+    assert unnamed.getMessage() == "Step-up challenged: unnamed requirement (amr: missing, acr: missing)"
+    told = vars(named)
+    assert (named.levelname, told["event"], told["requirement"], told["user_pk"]) == ("INFO", "challenged", "mfa", 7)
+
+
+TO_A = "/oidc/authenticate/?next=%2Fpage%2F&stepup=mfa"
+TO_HOME = "/oidc/authenticate/?next=%2F&stepup=mfa"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(("current", "url"), [("http://testserver/page/", None), ("https://evil.example/", TO_HOME)])
+def test_htmx_is_told_to_take_the_whole_page_there(endpoint: str, method: str, current: str, url: str | None) -> None:
+    answer = challenge.answer(ask(method=method, HX_Request="true", HX_Current_URL=current), MFA, UNMET)
+    assert answer.status_code == 401
+    assert answer["HX-Redirect"] == (url or f"/oidc/authenticate/?next={quote(current, '')}&stepup=mfa")
+    assert answer["WWW-Authenticate"] == 'StepUp uri="/"'
+    assert answer.content == b""
+    assert "no-store" in answer["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("HEAD", {}),
+        ("OPTIONS", {}),
+        ("TRACE", {}),
+        ("HEAD", {"Sec_Fetch_Mode": "navigate"}),
+        ("GET", {"Sec_Fetch_Mode": "cors"}),
+        ("POST", {"Sec_Fetch_Mode": "same-origin"}),
+        ("GET", {"Sec_Purpose": "prefetch;prerender", "Sec_Fetch_Mode": "navigate"}),
+        ("GET", {"Purpose": "prefetch"}),
+        ("GET", {"X_Requested_With": "XMLHttpRequest", "Accept": "text/html"}),
+        ("GET", {"Accept": "application/json"}),
+        ("POST", {"Accept": "application/problem+json, */*"}),
+    ],
+)
+@pytest.mark.parametrize(("user", "error"), [(None, "login_required"), (ANNA, "insufficient_user_authentication")])
+def test_a_script_is_told_where_to_take_the_user(
+    endpoint: str, method: str, headers: dict[str, Any], user: User | None, error: str
+) -> None:
+    answer = challenge.answer(ask(user=user, method=method, Referer="/page/", **headers), MFA, UNMET)
+    assert answer.status_code == 401
+    assert json.loads(answer.content) == {"error": error, "requirement": "mfa", "step_up_url": TO_A}
+    assert answer["WWW-Authenticate"] == 'StepUp uri="/"'
+    assert "no-store" in answer["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec_Fetch_Mode": "navigate", "Accept": "application/json"},
+        {"Sec_Fetch_Mode": "navigate", "X_Requested_With": "XMLHttpRequest"},
+        {"Sec_Purpose": "other", "Purpose": "prefetch"},
+        {"X_Requested_With": "app.example"},
+        {"Accept": "text/html, application/json"},
+        {"Accept": "*/*"},
+    ],
+)
+def test_a_page_navigation_goes_to_the_provider(endpoint: str, headers: dict[str, Any]) -> None:
+    answer = challenge.answer(ask(**headers), MFA, UNMET)
+    assert answer.status_code == 302
+    assert answer["Location"].startswith(f"{endpoint}?")
+    assert "no-store" in answer["Cache-Control"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize(
+    ("headers", "back"),
+    [({"Referer": "/page/"}, "/page/"), ({}, "/a/?b=c"), ({"Referer": "https://evil.example/"}, "/")],
+)
+def test_a_form_that_was_not_sent_is_said_to_be_not_sent(
+    rendered: list[dict[str, Any]], method: str, headers: dict[str, Any], back: str
+) -> None:
+    answer = challenge.answer(ask(user=ANNA, method=method, **headers), MFA, UNMET)
+
+    assert answer.status_code == 403
+    assert "no-store" in answer["Cache-Control"]
+    (context,) = rendered
+    assert context == {
+        "step_up_url": f"/oidc/authenticate/?next={quote(back, '')}&stepup=mfa",
+        "back_url": back,
+        "heading": "Your form was not sent",
+        "what_happened": "What you sent needs an additional confirmation that it is you. It was not carried out.",
+        "what_to_do": "Confirm that it is you. You then come back to the page, where you can send it again.",
+    }
+    assert f'href="{back}"' in answer.content.decode()
+
+
+@pytest.fixture
+def rendered() -> Iterator[list[dict[str, Any]]]:
+    """What was put into the templates of this package's pages."""
+    seen: list[dict[str, Any]] = []
+
+    def listen(template: Any, context: Any, **kwargs: Any) -> None:
+        if template.name in ("stepup/not_sent.html", "stepup/verdict.html"):
+            ours = next(one for one in context.dicts if "heading" in one)
+            seen.append({key: str(value) if key in TEXTS else value for key, value in ours.items()})
+
+    template_rendered.connect(listen)
+    yield seen
+    template_rendered.disconnect(listen)
+
+
+TEXTS = ("heading", "what_happened", "what_to_do")
+
+
+def test_a_page_that_asks_after_it_was_settled_says_why(rendered: list[dict[str, Any]]) -> None:
+    request = ask(user=ANNA)
+    session.settle(request, MFA, "/a/?b=c", now=NOW, since=NOW)
+    sent: list[dict[str, Any]] = heard(signals.refused, lambda: challenge.answer(request, MFA, UNMET))
+
+    (context,) = rendered
+    assert context["verdict"] == "ignored"
+    assert context["reasons"] == [
+        "amr: missing",
+        "acr: missing",
+        "the page still asks after a step-up that satisfied it",
+    ]
+    assert context["retry_url"] == "/oidc/authenticate/?next=%2Fa%2F%3Fb%3Dc&stepup=mfa&again=1"
+    assert context["signed_in"] is True
+    assert (sent[0]["user"], sent[0]["requirement"], sent[0]["request"]) == (ANNA, MFA, request)
+
+
+def sent_by(answer: HttpResponse) -> dict[str, str]:
+    assert answer.status_code == 302, answer.content
+    return query(answer["Location"])
+
+
+@pytest.mark.parametrize(
+    ("unmet", "prompt"),
+    [
+        (UNMET, None),
+        (STALE, "login"),
+        (Decision((Unmet("amr", "stale"), Unmet("acr", "missing"))), "login"),
+        (Decision((Unmet("amr", "time_unknown"),)), "login"),
+    ],
+)
+def test_who_has_proved_it_too_long_ago_has_to_authenticate_anew(
+    endpoint: str, unmet: Decision, prompt: str | None
+) -> None:
+    assert sent_by(challenge.answer(ask(user=ANNA), MFA, unmet)).get("prompt") == prompt
+
+
+def test_an_authentication_request_says_all_that_it_has_to_and_no_more(endpoint: str, settings: Any) -> None:
+    settings.OIDC_STATE_SIZE, settings.OIDC_NONCE_SIZE, settings.OIDC_PKCE_CODE_VERIFIER_SIZE = 25, 26, 50
+    request = ask(user=ANNA)
+    requirement = Requirement(
+        name="mfa", amr=("mfa",), acr_values=("a", "b"), max_age=0, prompt="consent", params={"ui": "x"}
+    )
+
+    answer = challenge.authentication_request(request, requirement=requirement, next_url="/b/")
+
+    sent = sent_by(answer)
+    ((state, kept),) = request.session["stepup_pending"].items()
+    verifier = kept.pop("pkce")
+    assert sent == {
+        "acr_values": "a b",
+        "max_age": "0",
+        "prompt": "consent",
+        "ui": "x",
+        "login_hint": "anna@harbour.example",
+        "response_type": "code",
+        "client_id": "site",
+        "redirect_uri": "http://testserver/oidc/callback/",
+        "state": state,
+        "nonce": kept["nonce"],
+        "code_challenge": b64(hashlib.sha256(verifier.encode()).digest()),
+        "code_challenge_method": "S256",
+        "scope": "openid email profile",
+    }
+    assert list(map(len, (state, kept.pop("nonce"), verifier))) == [25, 26, 50]
+    assert kept == {"next": "/b/", "at": NOW, "user": "7", "need": {**requirement.to_mapping(), "name": "mfa"}}
+    assert "no-store" in answer["Cache-Control"]
+
+
+def test_a_sign_in_asks_for_nothing_but_that(endpoint: str, settings: Any) -> None:
+    settings.STEPUP = {**settings.STEPUP, "AUDIENCE": "https://api.example/"}
+    request = ask()
+    sent = sent_by(challenge.authentication_request(request, requirement=None, next_url="https://evil.example/"))
+    assert sent.keys() == {
+        *("response_type", "client_id", "redirect_uri", "state", "nonce", "code_challenge"),
+        *("code_challenge_method", "scope", "audience"),
+    }
+    assert sent["audience"] == "https://api.example/"
+    (kept,) = request.session["stepup_pending"].values()
+    assert (kept["next"], "user" in kept, "need" in kept) == ("/", False, False)
+
+
+@pytest.mark.parametrize("prompt", ["", "select_account"])
+def test_asking_again_is_asking_harder(endpoint: str, prompt: str) -> None:
+    requirement = Requirement(amr=("mfa",), prompt=prompt or None)
+    for again, expected in [(False, prompt or None), (True, "login")]:
+        answer = challenge.authentication_request(ask(), requirement=requirement, next_url="/", again=again)
+        assert sent_by(answer).get("prompt") == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"acr_values": ("a",), "acr": ("b",)}, {"acr": {"essential": True, "value": "a"}}),
+        ({"acr": ("b", "c")}, {"acr": {"essential": True, "values": ["b", "c"]}}),
+        ({"acr_values": ("a", "b"), "amr": ("mfa",)}, {"acr": {"essential": True, "values": ["a", "b"]}}),
+        ({"claims": {"acrs": ("c1", "c2")}}, {"acrs": {"essential": True, "values": ["c1", "c2"]}}),
+        ({"amr": ("mfa",)}, {}),
+    ],
+)
+def test_an_essential_requirement_is_asked_for_claim_by_claim(
+    endpoint: str, asked: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    requirement = Requirement(**asked, essential=True)
+    sent = sent_by(challenge.authentication_request(ask(), requirement=requirement, next_url="/"))
+    assert sent["claims"] == json.dumps({"id_token": expected}, separators=(",", ":"))
+    assert "acr_values" not in sent
+
+
+@pytest.mark.parametrize(
+    ("extra", "scopes", "sent"),
+    [
+        ({}, "email", "openid email"),
+        ({}, "openidx", "openid openidx"),
+        ({"scope": "phone"}, "email", "openid phone"),
+        ({"scope": ""}, "openid email", "openid email"),
+        ({"scope": None}, "openid email", "openid email"),
+    ],
+)
+def test_the_scope_is_the_sites_with_openid(
+    endpoint: str, settings: Any, extra: dict[str, Any], scopes: str, sent: str
+) -> None:
+    settings.OIDC_RP_SCOPES, settings.OIDC_AUTH_REQUEST_EXTRA_PARAMS = scopes, extra
+    assert sent_by(challenge.authentication_request(ask(), requirement=None, next_url="/"))["scope"] == sent
+
+
+@pytest.mark.parametrize(
+    ("email", "id_token", "hints"),
+    [
+        ("a@b.example", None, {"login_hint": "a@b.example"}),
+        ("", None, {}),
+        ("a@b.example", "x" * 1500, {"id_token_hint": "x" * 1500}),
+        ("a@b.example", "x" * 1501, {"login_hint": "a@b.example"}),
+        ("a@b.example", "", {"login_hint": "a@b.example"}),
+    ],
+)
+def test_who_is_expected_is_hinted(endpoint: str, email: str, id_token: str | None, hints: dict[str, str]) -> None:
+    held = {} if id_token is None else {"oidc_id_token": id_token}
+    for user in (User(pk=7, email=email), SimpleLazyObject(lambda: User(pk=7, email=email))):
+        request = ask(user=user, held=held)
+        sent = sent_by(challenge.authentication_request(request, requirement=None, next_url="/"))
+        assert {name: value for name, value in sent.items() if name.endswith("_hint")} == hints
+    request = ask(held=held)
+    sent = sent_by(challenge.authentication_request(request, requirement=None, next_url="/"))
+    assert not any(name.endswith("_hint") for name in sent), "nobody is expected"
+
+
+@pytest.mark.parametrize("pushes", [False, True])
+@pytest.mark.parametrize("requirement", [None, MFA])
+def test_where_the_provider_cannot_be_reached_the_page_says_so(
+    settings: Any, rendered: list[dict[str, Any]], pushes: bool, requirement: Requirement | None
+) -> None:
+    settings.STEPUP = {**settings.STEPUP, "ISSUER": "http://127.0.0.1:9/", "PUSHED_REQUESTS": pushes}
+    if pushes:
+        settings.OIDC_OP_AUTHORIZATION_ENDPOINT = "http://127.0.0.1:9/authorize"
+    request = ask(user=ANNA)
+    answers: list[HttpResponse] = []
+
+    (sent,) = heard(
+        signals.refused,
+        lambda: answers.append(
+            challenge.authentication_request(request, requirement=requirement, next_url="/b/", again=True)
+        ),
+    )
+
+    (context,) = rendered
+    assert (answers[0].status_code, context["verdict"]) == (503, "unavailable")
+    assert len(context["reasons"]) == 1
+    assert context["reasons"][0].startswith("metadata: ")
+    assert context["retry_url"] == "/oidc/authenticate/?next=%2Fb%2F" + ("&stepup=mfa" if requirement else "")
+    assert (sent["user"], sent["requirement"], sent["request"]) == (ANNA, requirement, request)
+    assert "stepup_pending" not in request.session
+
+
+def test_a_step_up_url_names_what_the_settings_know_and_signs_the_rest() -> None:
+    assert challenge.step_up_url(None, "/b/") == "/oidc/authenticate/?next=%2Fb%2F"
+    assert challenge.step_up_url(MFA, "/b/", again=True) == "/oidc/authenticate/?next=%2Fb%2F&stepup=mfa&again=1"
+    own = Requirement(name="own", acr=("urn:own",) * 20, max_age=60)
+    url = challenge.step_up_url(own, "/b/")
+    assert len(url) < 200, "it is compressed"
+    back = challenge.requirement_from(RequestFactory().get(url))
+    assert back == own
+    assert back is not None
+    assert back.name == "own"
+    assert challenge.requirement_from(RequestFactory().get("/?stepup=sudo")) is conf.current().requirements["sudo"]
+    assert challenge.requirement_from(RequestFactory().get("/")) is None
+
+
+def test_a_step_up_url_uses_the_sites_own_word_for_next(settings: Any) -> None:
+    settings.OIDC_REDIRECT_FIELD_NAME = "then"
+    assert challenge.step_up_url(None, "/b/") == "/oidc/authenticate/?then=%2Fb%2F"
+
+
+@pytest.mark.parametrize("text", ["", "unknown", signing.dumps({"amr": ["pwd"], "name": ""})])
+def test_a_requirement_that_was_signed_for_something_else_is_unknown(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^unknown requirement$"):
+        challenge.requirement_from(RequestFactory().get("/", {"stepup": text}))
+
+
+@pytest.mark.parametrize(
+    ("url", "changes", "is_secure", "is_kept"),
+    [
+        ("/" + "x" * 1999, {}, False, True),
+        ("/" + "x" * 2000, {}, False, False),
+        (None, {}, False, False),
+        ("", {}, False, False),
+        ("/\x00", {}, False, False),
+        ("http://testserver/", {}, False, True),
+        ("https://testserver/", {}, False, True),
+        ("http://testserver/", {}, True, False),
+        ("http://testserver/", {"OIDC_REDIRECT_REQUIRE_HTTPS": True}, False, False),
+        ("http://testserver/", {"OIDC_REDIRECT_REQUIRE_HTTPS": False}, True, True),
+        ("https://b.example/", {"OIDC_REDIRECT_ALLOWED_HOSTS": ["a.example", "b.example"]}, True, True),
+        ("https://c.example/", {"OIDC_REDIRECT_ALLOWED_HOSTS": ["a.example", "b.example"]}, True, False),
+    ],
+    ids=count(),
+)
+def test_where_a_sign_in_leads_to(
+    settings: Any, url: str | None, changes: dict[str, Any], is_secure: bool, is_kept: bool
+) -> None:
+    settings.LOGIN_REDIRECT_URL = "open"
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    request = RequestFactory().get("/", secure=is_secure)
+    assert challenge.safe_next(request, url) == (url if is_kept else "/open/")
