@@ -84,14 +84,16 @@ class Bench:
         self._bundle.write_bytes(Path(certifi.where()).read_bytes() + ca)
         self._op = Process("op", str(directory / "op.pem"))
         self.issuers: dict[str, str] = self._op.read()
-        self._sites: dict[tuple[str, str], Process] = {}
+        self._sites: dict[tuple[str, ...], Process] = {}
 
-    def site(self, kind: str, scheme: str) -> Process:
-        if (kind, scheme) not in self._sites:
-            database = self._directory / f"{kind}-{scheme}.sqlite3"
-            arguments = (kind, self.issuers[scheme], self.issuers["http"], str(database), str(self._bundle))
-            self._sites[kind, scheme] = Process("site", *arguments)
-        return self._sites[kind, scheme]
+    def site(self, kind: str, scheme: str, sessions: str = "db") -> Process:
+        """A site of a kind that talks to the OP with or without TLS, its sessions in the database or the cache."""
+        which = (kind, scheme, sessions)
+        if which not in self._sites:
+            database = self._directory / f"{'-'.join(which)}.sqlite3"
+            arguments = (kind, sessions, self.issuers[scheme], self.issuers["http"], str(database), str(self._bundle))
+            self._sites[which] = Process("site", *arguments)
+        return self._sites[which]
 
     def set_latency(self, seconds: float) -> None:
         connection = http.client.HTTPConnection(urlsplit(self.issuers["http"]).netloc)

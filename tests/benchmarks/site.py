@@ -55,7 +55,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def configure(kind: str, issuer: str, database: str, bundle: str) -> None:
+def configure(kind: str, sessions: str, issuer: str, database: str, bundle: str) -> None:
     parts = KINDS[kind]
     settings.configure(
         SECRET_KEY="a-key-for-benchmarks-only-which-is-long-enough-for-django",
@@ -89,6 +89,7 @@ def configure(kind: str, issuer: str, database: str, bundle: str) -> None:
             *parts["middleware"],
         ],
         AUTHENTICATION_BACKENDS=[parts["backend"]],
+        SESSION_ENGINE=f"django.contrib.sessions.backends.{sessions}",
         LOGIN_REDIRECT_URL="/",
         ISSUER=issuer,
         STEPUP={"PROVIDER": "auth0", "ISSUER": issuer},
@@ -210,8 +211,8 @@ class Site:
 
 
 def main() -> None:
-    kind, issuer, browsers_go_to, database, bundle = sys.argv[1:]
-    configure(kind, issuer, database, bundle)
+    kind, sessions, issuer, browsers_go_to, database, bundle = sys.argv[1:]
+    configure(kind, sessions, issuer, database, bundle)
     site = Site(browsers_go_to)
     for line in sys.stdin:
         order = json.loads(line)

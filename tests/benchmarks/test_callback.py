@@ -17,14 +17,18 @@ COUNTS = {1: 12, 8: 32}
 ROUNDS = 9
 
 
-@pytest.mark.parametrize(("scheme", "latency", "threads"), list(product(("http", "https"), (0, 20), (1, 8))))
+#: Scheme, the OP's latency in milliseconds, threads, and where sessions are: also in the cache, to tell what is theirs.
+CASES = [*product(("http", "https"), (0, 20), (1, 8), ("db",)), ("https", 0, 1, "cache"), ("https", 20, 8, "cache")]
+
+
+@pytest.mark.parametrize(("scheme", "latency", "threads", "sessions"), CASES)
 def test_callback(
-    benchmark: Any, bench: Bench, report: Callable[..., None], scheme: str, latency: int, threads: int
+    benchmark: Any, bench: Bench, report: Callable[..., None], scheme: str, latency: int, threads: int, sessions: str
 ) -> None:
     """CPU time is that of the site's process alone. The base library has no step-up: its callback signs in."""
 
     def measure(kind: str, *, step_up: bool = False) -> Callable[[], dict[str, float]]:
-        site, count = bench.site(kind, scheme), COUNTS[threads]
+        site, count = bench.site(kind, scheme, sessions), COUNTS[threads]
         return partial(site, "measure", count=count, threads=threads, step_up=step_up)
 
     subjects = {
@@ -41,7 +45,8 @@ def test_callback(
     medians = interleaved(benchmark, ROUNDS, "sign-in", subjects)
     bench.set_latency(0)
 
-    where, base = f"{scheme.upper()}, {latency} ms, {threads} thread{'s' if threads > 1 else ''}", "the base library"
+    where = f"{scheme.upper()}, {latency} ms, {threads} thread{'s' if threads > 1 else ''}"
+    where, base = where + (", cache" if sessions == "cache" else ""), "the base library"
     for ours in ("sign-in", "step-up"):
         mine, least, theirs = medians[ours], medians[f"floor of {ours}"], medians["base"]
         report(
