@@ -45,6 +45,7 @@ from stepup.id_token import (
     verify_userinfo,
 )
 from stepup.session import Pending
+from stepup.views import AuthenticationRequestView
 from tests import tokens
 from tests.tokens import ABSENT, CLIENT_ID, CLIENT_SECRET, ISSUER, KEYS, SUBJECT, b64, half_hash, jwks, sign
 from tests.visitor import query
@@ -389,6 +390,17 @@ def test_what_is_wrong_with_a_json_text_is_said(data: bytes, complaint: str) -> 
     assert str(caught.value) == complaint
 
 
+def test_a_half_hash_and_an_access_token_are_compared_where_there_are_both() -> None:
+    assert read(sign(claims()), access_token="at") == claims()
+    assert read(sign(claims(at_hash="x"))) == claims(at_hash="x")
+
+
+@pytest.mark.parametrize(("alg", "is_kept"), [("RS512", True), ("ES256", False), ("HS256", False), ("x", False)])
+def test_the_algorithm_that_a_jwk_names_is_one_that_its_key_can_verify(alg: str, is_kept: bool) -> None:
+    keys = KeySet.from_jwks(jwks(KEYS["rsa"].jwk(alg=alg))).keys
+    assert [key.algorithms for key in keys] == ([{alg}] if is_kept else [])
+
+
 def test_a_pair_of_surrogates_is_a_character_and_half_of_one_is_none() -> None:
     assert parse_json(b'"\\ud83d\\ude00"') == "\U0001f600"
     for data in (b'"\\ud83d"', b'"\\uDE00"', b'{"\\ude00\\ud83d": 1}'):
@@ -648,11 +660,13 @@ def test_the_claims_are_those_of_the_newest_id_token_to_the_letter(said: dict[st
 
 
 def test_what_is_damaged_of_what_was_said_is_made_up_for_by_the_evidence() -> None:
-    held = {"stepup": {**PROVED, "said": "x", "sid": "s"}}
+    proofs = {"amr": {"mfa": NOW}, "acr": {"a": NOW, "b": NOW}}
+    held = {"stepup": {**PROVED, "proofs": proofs, "said": "x", "sid": "s"}}
     assert session.claims(ask(user=ANNA, held=held)) == {
         "iss": ISSUER,
         "sub": SUBJECT,
         "sid": "s",
+        "acr": ["a", "b"],
         "amr": ["mfa"],
         "auth_time": NOW,
     }
@@ -767,6 +781,34 @@ def test_never_more_pending_requests_than_so_many_are_kept(settings: Any, most: 
     assert f"s{most + 1}" in request.session["stepup_pending"]
 
 
+def test_the_oldest_makes_room_whatever_its_name(settings: Any) -> None:
+    settings.STEPUP = {**settings.STEPUP, "MAX_PENDING": 2}
+    request = ask()
+    for state, started in [("b", NOW), ("c", NOW - 9), ("a", NOW - 5)]:
+        session.add_pending(request, pending(state=state, started=started), conf.current())
+    session.add_pending(request, pending(state="d"), conf.current())
+    assert request.session["stepup_pending"].keys() == {"b", "d"}
+
+
+@pytest.mark.django_db
+def test_taking_one_pending_request_leaves_the_others() -> None:
+    request = ask()
+    request.session.create()
+    for state in ("s", "t"):
+        session.add_pending(request, pending(state=state), conf.current())
+    assert session.take_pending(request, "s", conf.current(), now=NOW) == pending()
+    assert session.take_pending(request, "t", conf.current(), now=NOW) == pending(state="t")
+    assert "stepup_pending" not in request.session
+
+
+@pytest.mark.parametrize("key", ["_auth_user_id", "_auth_user_backend", "_auth_user_hash"])
+def test_a_login_is_the_same_where_user_backend_and_password_are(key: str) -> None:
+    login = {"_auth_user_id": "7", "_auth_user_backend": "b", "_auth_user_hash": "h"}
+    assert session.has_same_login(in_memory(**login), in_memory(**login, other=1))
+    assert not session.has_same_login(in_memory(**login), in_memory(**{**login, key: "x"}))
+    assert not session.has_same_login(in_memory(**login), in_memory())
+
+
 def of_base_library(**changes: Any) -> dict[str, Any]:
     return {"nonce": "n", "code_verifier": "v", "added_on": NOW, **changes}
 
@@ -863,6 +905,11 @@ def test_a_cookie_is_spared_only_where_its_session_is_gone(settings: Any) -> Non
         assert ("own" not in request.COOKIES) == is_spared
         assert "sessionid" in request.COOKIES
 
+    without = ask()
+    without.session.get("x")
+    session.spare_cookie(without)
+    assert without.COOKIES == {}
+
     bare = RequestFactory().get("/")
     bare.COOKIES = {"own": "key"}
     session.spare_cookie(bare)
@@ -897,7 +944,7 @@ def test_what_is_raised_says_what_it_needs() -> None:
     assert StepUpRequired("sudo").requirement == "sudo"
 
 
-@pytest.mark.parametrize("needs", ["unknown", None, Aged("unknown", 5), lambda request: 5])
+@pytest.mark.parametrize("needs", ["unknown", None, ["mfa"], Aged("unknown", 5), lambda request: 5])
 def test_what_names_no_requirement_is_said(needs: Any) -> None:
     named = needs.name if isinstance(needs, Aged) else needs(None) if callable(needs) else needs
     for ask_it in (gate.resolve, gate.check, gate.decide):
@@ -932,7 +979,7 @@ def test_a_function_is_asked_with_the_request_and_may_give_a_requirement_or_a_na
     ids=count(),
 )
 def test_all_ways_into_the_gate_decide_alike(endpoint: str, user: Any, held: dict[str, Any], is_allowed: bool) -> None:
-    for needs in ("mfa", MFA, Aged("mfa", 60), lambda request: "mfa"):
+    for needs in ("mfa", MFA, Aged("mfa", 60), lambda request: {"/a/": "mfa"}[request.path]):
         for is_loaded in (False, True):
             if is_loaded:
                 str(user)
@@ -949,6 +996,36 @@ def test_nobody_has_proved_nothing_whatever_is_required() -> None:
         assert decision.unmet == (Unmet("sub", "missing"),)
 
 
+def test_the_session_of_nobody_is_not_looked_at() -> None:
+    request = ask(held={"stepup": PROVED})
+    gate.decide(request, "mfa")
+    async_to_sync(gate.adecide)(request, "mfa")
+    assert request.session.accessed is False
+
+
+class Counted:
+    """Somebody who counts how often they are asked whether they are signed in."""
+
+    pk = 7
+    asked = 0
+
+    @property
+    def is_authenticated(self) -> bool:
+        self.asked += 1
+        return True
+
+
+@pytest.mark.parametrize("is_lazy", [False, True])
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_what_is_plainly_allowed_is_so_at_a_glance(is_lazy: bool, is_loaded: bool) -> None:
+    anna = Counted()
+    user: Any = SimpleLazyObject(lambda: anna) if is_lazy else anna
+    if is_loaded:
+        str(user)
+    assert gate.check(ask(user=user, held={"stepup": PROVED}), "mfa") is None
+    assert anna.asked == 1
+
+
 def test_an_asynchronous_view_is_asked_with_what_it_was_given_and_kept_out_of_caches() -> None:
     async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return HttpResponse(f"{request.user.pk} {args} {kwargs}")
@@ -962,10 +1039,10 @@ def test_an_asynchronous_view_is_asked_with_what_it_was_given_and_kept_out_of_ca
 
 def test_a_view_is_asked_with_what_it_was_given_and_kept_out_of_caches() -> None:
     def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return HttpResponse(f"{args} {kwargs}")
+        return HttpResponse(f"{request.user.pk} {args} {kwargs}")
 
     answer = gate.guard(ask(user=ANNA, held={"stepup": PROVED}), "mfa", view, 1, b=2)
-    assert answer.content.decode() == "(1,) {'b': 2}"
+    assert answer.content.decode() == "7 (1,) {'b': 2}"
     assert answer["Cache-Control"] == "max-age=0, no-cache, no-store, must-revalidate, private"
 
 
@@ -1196,6 +1273,7 @@ def rendered() -> Iterator[list[dict[str, Any]]]:
         if template.name in ("stepup/not_sent.html", "stepup/verdict.html"):
             ours = next(one for one in context.dicts if "heading" in one)
             seen.append({key: str(value) if key in TEXTS else value for key, value in ours.items()})
+            assert context["request"], "a template of the site's own may want it"
 
     template_rendered.connect(listen)
     yield seen
@@ -1350,6 +1428,33 @@ def test_who_is_expected_is_hinted(endpoint: str, email: str, id_token: str | No
     request = ask(held=held)
     sent = sent_by(challenge.authentication_request(request, requirement=None, next_url="/"))
     assert not any(name.endswith("_hint") for name in sent), "nobody is expected"
+
+
+class WithoutEmail:
+    """A user of a site whose user model has no e-mail address."""
+
+    pk = 7
+    is_authenticated = True
+
+    def get_email_field_name(self) -> str:
+        return "email"
+
+
+def test_who_has_no_email_address_is_not_hinted(endpoint: str) -> None:
+    request = ask(user=WithoutEmail())
+    assert "login_hint" not in sent_by(challenge.authentication_request(request, requirement=None, next_url="/"))
+
+
+class Localized(AuthenticationRequestView):
+    def get_extra_params(self, request: HttpRequest) -> dict[str, Any]:
+        assert self.request is request
+        return {"ui_locales": request.GET["b"]}
+
+
+def test_a_view_of_the_sites_own_adds_parameters_by_what_the_request_is(endpoint: str, settings: Any) -> None:
+    settings.OIDC_AUTHENTICATE_CLASS = "tests.test_edges.Localized"
+    sent = sent_by(challenge.authentication_request(ask(), requirement=None, next_url="/"))
+    assert sent["ui_locales"] == "c"
 
 
 @pytest.mark.parametrize("pushes", [False, True])
