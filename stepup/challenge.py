@@ -53,10 +53,11 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
     signals.challenged.send_robust(sender=Requirement, request=request, requirement=requirement, decision=decision)
 
     if "HX-Request" in request.headers:
-        url = step_up_url(requirement, _page_of(request, request.headers.get("HX-Current-URL")))
+        # Back to the page that a script's request was made from: its own address is nothing that a person wants to see.
+        url = step_up_url(requirement, safe_next(request, request.headers.get("HX-Current-URL")))
         return private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()}))
     if request.method in _SAFE_METHODS - {"GET"} or not _is_navigation(request):
-        url = step_up_url(requirement, _page_of(request, request.headers.get("Referer")))
+        url = step_up_url(requirement, safe_next(request, request.headers.get("Referer")))
         error = "insufficient_user_authentication" if request.user.is_authenticated else "login_required"
         body = {"error": error, "requirement": requirement.name, "step_up_url": url}
         return private(JsonResponse(body, status=401, headers=_authenticate_header()))
@@ -202,11 +203,6 @@ def _is_navigation(request: HttpRequest) -> bool:
     return "json" not in accepts or "text/html" in accepts
 
 
-def _page_of(request: HttpRequest, url: str | None) -> str:
-    """The page that a script's request was made from; its own address is nothing that a person wants to see."""
-    return safe_next(request, url)
-
-
 def _unavailable(
     request: HttpRequest, requirement: Requirement | None, next_url: str, error: StepUpError
 ) -> HttpResponse:
@@ -221,7 +217,7 @@ def _unavailable(
 
 
 def _not_sent(request: HttpRequest, requirement: Requirement) -> HttpResponse:
-    back = _page_of(request, request.headers.get("Referer") or request.get_full_path())
+    back = safe_next(request, request.headers.get("Referer") or request.get_full_path())
     context = {
         "step_up_url": step_up_url(requirement, back),
         "back_url": back,

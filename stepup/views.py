@@ -155,7 +155,8 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         request.session = now if now is not None else type(before)()
         is_same = session.has_same_login(before, request.session)
         signed_in = _pk(request.user if is_same else auth.get_user(request))
-        if signed_in != pending.user and (signed_in is None or signed_in != str(user.pk)):
+        is_another_now = pending.user is not None and signed_in != pending.user
+        if is_another_now or signed_in not in (None, str(user.pk)):
             request.session = before
             return self._undo(Verdict.EXPIRED, "session: another user meanwhile")
 

@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
@@ -1447,20 +1446,20 @@ def test_importing_the_launcher_and_the_driver_needs_neither_django_nor_the_extr
 # The person of the tests
 
 
-def test_a_person_waits_for_the_next_code_where_the_last_was_used(
-    payroll: Application, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_person_waits_for_the_next_code_where_the_last_was_used(payroll: Application) -> None:
     """The provider accepts the next code a step early, so that the test need not wait as the person would."""
     waited: list[int] = []
 
     class Waiting(Person):
+        def wait(self, seconds: int) -> None:
+            waited.append(seconds)
+
         def _phone_page(self, page: Page) -> Page:
             phone = super()._phone_page(page)
             next_code = pyotp.TOTP(str(ANNA.totp_secret)).at(int(time.time()) + TIME_STEP)
             phone.texts["code"] = next_code if waited else somebody._used_code
             return phone
 
-    monkeypatch.setattr("stepup.testing.driver.time", SimpleNamespace(sleep=waited.append))
     url = payroll.url(acr_values=MULTI_FACTOR)
     somebody = Person("anna", "anna-password")
     somebody.authenticate(url, factor="totp")
@@ -1495,8 +1494,14 @@ def test_a_person_with_the_wrong_phone_is_not_asked(payroll: Application, anna: 
         anna.authenticate(payroll.url(acr_values=MULTI_FACTOR), factor="push")
 
 
-def test_a_person_does_not_go_round_in_circles(payroll: Application, anna: Person, monkeypatch: Any) -> None:
-    monkeypatch.setattr("stepup.testing.driver.MOST_PAGES", 1)
+def test_a_person_waits_as_long_as_it_takes(anna: Person) -> None:
+    started = time.monotonic()
+    anna.wait(1)
+    assert time.monotonic() - started >= 1
+
+
+def test_a_person_does_not_go_round_in_circles(payroll: Application, anna: Person) -> None:
+    anna.most_pages = 1
     with pytest.raises(StuckError, match="going round in circles at http"):
         anna.authenticate(payroll.url())
 

@@ -37,6 +37,15 @@ class Interrupted(StepUpBackend):
         super().store_tokens(access_token, id_token)
 
 
+class Swaps(Interrupted):
+    """A backend of the site's own that passes off what was verified for one user as another's."""
+
+    def authenticate(self, request: HttpRequest | None, **kwargs: Any) -> Any:
+        user, other = super().authenticate(request, **kwargs), get_user_model().objects.get(username="other")
+        other.stepup_login = user.stepup_login  # type: ignore[union-attr]
+        return other
+
+
 class LetsAnybodyIn:
     """A backend of the site's own that takes the callback's credentials for its own."""
 
@@ -449,6 +458,22 @@ def test_a_user_that_another_backend_vouches_for_is_not_taken(visitor: Visitor, 
     settings.AUTHENTICATION_BACKENDS = ["tests.test_views.LetsAnybodyIn"]
 
     assert_refused_and_untouched(visitor, callback, 403, "no_account", "backend: no user")
+
+
+@pytest.mark.parametrize("is_signed_in", [True, False])
+def test_what_was_verified_for_one_user_elevates_no_other_whatever_a_backend_says(
+    visitor: Visitor, settings: Any, is_signed_in: bool
+) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["tests.test_views.Swaps"]
+    get_user_model().objects.create_user("other")
+    anna = get_user_model().objects.create_user("anna", email="anna@harbour.example")
+    if is_signed_in:
+        visitor.client.force_login(anna, "tests.test_views.Swaps")
+    callback = visitor.authenticate(visitor.get("/decorated/"))
+    if not is_signed_in:  # but in another tab, meanwhile
+        visitor.client.force_login(anna, "tests.test_views.Swaps")
+
+    assert_refused_and_untouched(visitor, callback, 400, "expired", "session: another user meanwhile")
 
 
 def test_a_step_up_that_mozillas_refresh_middleware_asks_for_silently_is_answered_too(visitor: Visitor) -> None:

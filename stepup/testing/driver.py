@@ -19,9 +19,6 @@ import requests
 
 Factor = Literal["push", "totp"]
 
-#: Pages between the authorization request and its answer, at most; more of them go round in circles.
-MOST_PAGES = 20
-
 #: Seconds to wait for one page.
 PATIENCE = 10
 
@@ -109,6 +106,9 @@ class Person:
     the path of the one to trust where the provider speaks TLS.
     """
 
+    #: Pages between the authorization request and its answer, at most; more of them go round in circles.
+    most_pages = 20
+
     def __init__(
         self, username: str, password: str, *, session: requests.Session | None = None, certificate: str = ""
     ) -> None:
@@ -138,7 +138,7 @@ class Person:
         response = self._get(url)
         while not (back := _leaves(response, url)):
             steps += 1
-            if steps > MOST_PAGES:
+            if steps > self.most_pages:
                 raise StuckError(f"going round in circles at {response.url}")
             if response.is_redirect:
                 response = self._get(urljoin(response.url, response.headers["Location"]))
@@ -149,6 +149,10 @@ class Person:
             else:
                 response = self._go_on(page, factor, deny=deny)
         return back
+
+    def wait(self, seconds: int) -> None:
+        """Wait for the next code from the authenticator app."""
+        time.sleep(seconds)
 
     def sign_out(self, url: str) -> str:
         """Open an end session URL, and confirm it where asked. Returns where the provider sends the browser.
@@ -211,7 +215,7 @@ class Person:
                 raise StuckError(f"the phone of {self.username} has no authenticator app")
             if code != self._used_code:
                 return code
-            time.sleep(int(phone.texts["seconds"]))
+            self.wait(int(phone.texts["seconds"]))
 
     def _phone_page(self, page: Page) -> Page:
         response = self.phone.get(urljoin(page.url, "/phone/"), params={"user": self.username}, timeout=PATIENCE)
