@@ -27,7 +27,7 @@ demo: $(VENV)/.ready-provider
 	@$(BIN)/python -m example_project.demo
 
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov --numprocesses auto
 
 e2e: $(VENV)/.ready-dev chromium
 	$(BIN)/python -m pytest tests/e2e --override-ini=addopts= --no-cov

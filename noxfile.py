@@ -50,4 +50,4 @@ MATRIX = [
 def tests(session: nox.Session, django: str) -> None:
     """The test suite, without the browser."""
     session.install("-e", ".[test]", f"django~={django}.0")
-    session.run("python", "-m", "pytest", "-q", *session.posargs)
+    session.run("python", "-m", "pytest", "-q", "--numprocesses", "auto", *session.posargs)

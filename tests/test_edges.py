@@ -1503,7 +1503,9 @@ def test_a_step_up_url_uses_the_sites_own_word_for_next(settings: Any) -> None:
     assert challenge.step_up_url(None, "/b/") == "/oidc/authenticate/?then=%2Fb%2F"
 
 
-@pytest.mark.parametrize("text", ["", "unknown", signing.dumps({"amr": ["pwd"], "name": ""})])
+@pytest.mark.parametrize(
+    "text", ["", "unknown", signing.dumps({"amr": ["pwd"], "name": ""})], ids=["empty", "unknown", "signed"]
+)
 def test_a_requirement_that_was_signed_for_something_else_is_unknown(text: str) -> None:
     with pytest.raises(ValueError, match=r"^unknown requirement$"):
         challenge.requirement_from(RequestFactory().get("/", {"stepup": text}))

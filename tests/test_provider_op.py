@@ -1001,7 +1001,7 @@ def test_an_application_can_sign_who_it_is(signing: Application, anna: Person, a
         {"exp": "soon"},
         {"jti": None},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_an_assertion_that_is_not_right_authenticates_nobody(
     signing: Application, anna: Person, changes: dict[str, Any]
