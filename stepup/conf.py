@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.utils.encoding import force_bytes
 
 from stepup.algorithms import SIGNING_ALGORITHMS
 from stepup.assurance import Requirement
@@ -58,6 +59,7 @@ class Settings:
         endpoints: the OP's endpoints that are set explicitly, under the names that its metadata has for them.
         protected_views: URL names and patterns that end in ``*``, each with its requirement.
         login_redirect_url: as it stands. It may be lazy, and to look into it would import the URLs, which import this.
+        secret_keys: Django's ``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS``, as bytes.
         development_provider: ``STEPUP_PROVIDER`` as it stands, for the provider to read; production has none.
         client_authentication: one of :data:`CLIENT_AUTHENTICATIONS`.
         cache: the Django cache through which processes share the OP's metadata and keys; None where they do not.
@@ -111,6 +113,7 @@ class Settings:
     session_cookie_name: str
     authenticate_class: str
     callback_class: str
+    secret_keys: tuple[bytes, ...] = field(repr=False)
     development_provider: Any = field(repr=False)
 
     @property
@@ -299,6 +302,9 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         session_cookie_name=django_settings.SESSION_COOKIE_NAME,
         authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView", _string, _PATH),
         callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView", _string, _PATH),
+        secret_keys=tuple(
+            force_bytes(key) for key in (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
+        ),
         development_provider=oidc("STEPUP_PROVIDER", {}),
     )
     read.finish()

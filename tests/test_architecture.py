@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "transport": set(),
     "documents": {"clock", "exceptions", "transport"},
     "provider": {"clock", "conf", "documents", "exceptions", "id_token", "transport"},
+    "vault": {"conf"},
     "session": {"assurance", "conf"},
     "verdicts": {"assurance", "conf", "signals"},
     "challenge": {"assurance", "clock", "conf", "exceptions", "session", "signals", "verdicts"},
