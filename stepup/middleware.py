@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponse
 
 from stepup import conf, gate, session
@@ -14,7 +14,16 @@ from stepup.assurance import Requirement
 __all__ = ["StepUpMiddleware", "requirement_for"]
 
 #: The views of the round trip itself, which a requirement would send in circles.
-OWN_VIEWS = frozenset({"oidc_authentication_init", "oidc_authentication_callback", "oidc_logout"})
+OWN_VIEWS = frozenset(
+    {
+        "oidc_authentication_init",
+        "oidc_authentication_callback",
+        "oidc_logout",
+        "stepup_signed_out",
+        "stepup_backchannel_logout",
+        "stepup_frontchannel_logout",
+    }
+)
 
 
 class StepUpMiddleware:
@@ -40,10 +49,22 @@ class StepUpMiddleware:
         conf.current()
 
     def __call__(self, request: HttpRequest) -> Any:
-        return self._acall(request) if self.is_async else self._finish(request, self.get_response(request))
+        if self.is_async:
+            return self._acall(request)
+        if _may_be_lowered():
+            _adopt(request)
+        response = self.get_response(request)
+        if _has_new_key(request):
+            _follow(request)
+        return self._finish(request, response)
 
     async def _acall(self, request: HttpRequest) -> Any:
-        return self._finish(request, await self.get_response(request))
+        if _may_be_lowered():
+            await sync_to_async(_adopt)(request)
+        response = await self.get_response(request)
+        if _has_new_key(request):
+            await sync_to_async(_follow)(request)
+        return self._finish(request, response)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, gate.StepUpRequired):
@@ -70,6 +91,27 @@ class StepUpMiddleware:
     def _finish(request: HttpRequest, response: Any) -> Any:
         session.spare_cookie(request)
         return gate.seal(response) if gate.is_remembered(request) else response
+
+
+def _may_be_lowered() -> bool:
+    return conf.current().back_channel_logout == "lower"
+
+
+def _has_new_key(request: HttpRequest) -> bool:
+    settings = conf.current()
+    return settings.back_channel_logout is not None and session.former_key(request, settings) is not None
+
+
+def _adopt(request: HttpRequest) -> None:
+    from stepup import links
+
+    links.adopt(request)
+
+
+def _follow(request: HttpRequest) -> None:
+    from stepup import links
+
+    links.follow(request, session.former_key(request, conf.current()) or "")
 
 
 def _required(request: HttpRequest) -> Requirement | None:
