@@ -67,17 +67,16 @@ def follow(request: HttpRequest, before: str) -> None:
 
     Where the OP has ended it in the meantime, what it has become is ended, or lowered, too.
     """
-    user = session.login_pk(request.session)
-    links = _under(before).filter(user=user) if user is not None else SessionLink.objects.none()
-    if links.filter(ended=False).update(**_under_key_of(request)):
+    link = _under(before).first()
+    if link is None:
         return
-    if links.filter(ended=True).exists():
+    if str(link.user_id) != session.login_pk(request.session):
+        link.delete()  # somebody else has signed in, whom it is not about
+    elif not SessionLink.objects.filter(pk=link.pk, ended=False).update(**_under_key_of(request)):
         if conf.current().back_channel_logout == "lower":
             session.lower(request.session)
         else:
             request.session.flush()
-    else:
-        forget(before)
 
 
 def forget(key: str | None) -> None:
@@ -101,6 +100,7 @@ def adopt(request: HttpRequest) -> None:
         return
     successor.modified = True
     request.session = successor
+    request.COOKIES[settings.session_cookie_name] = key
     request.user = SimpleLazyObject(lambda: auth.get_user(request))  # type: ignore[assignment] # as Django's own does
     vars(request).pop("_acached_user", None)
 
