@@ -299,9 +299,11 @@ def test_keys_that_cannot_be_had_are_a_refusal(op: RunningProvider, settings: An
 class Down(DatabaseStore):
     """A session store that cannot delete for the moment."""
 
-    error: type[Exception] | None = OperationalError
+    error: type[Exception] | None = None
+    before: Callable[[str | None], object] = staticmethod(lambda key: None)
 
     def delete(self, session_key: str | None = None) -> None:
+        self.before(session_key)
         if self.error is not None:
             raise self.error
         super().delete(session_key)
@@ -318,7 +320,6 @@ def test_a_session_store_that_fails_is_told_to_the_op_which_may_send_the_token_a
 ) -> None:
     use(settings, BACK_CHANNEL_LOGOUT=mode)
     settings.SESSION_ENGINE = "tests.test_logout"
-    SessionStore.error = None
     visitor.step_up("/decorated/")
     token = op.logout_token("site", sub="stepup|anna")
 
@@ -641,12 +642,36 @@ def test_a_session_that_moves_on_while_it_is_being_ended_is_found_where_it_is_th
         locked_key=vault.lock(str(moved.session_key).encode(), purpose="session"),
     )
 
-    for mode in ("end", "lower"):
+    for mode in ("lower", "end"):
         use(settings, BACK_CHANNEL_LOGOUT=mode)
         assert not links._end(stale, conf.current()), "which is no longer where it was"
     hand_in(op.logout_token("site", sid=link.sid))
 
     assert not moved.exists(str(moved.session_key))
+
+
+def test_where_sessions_move_faster_than_they_are_ended_the_op_hears_that_it_failed(
+    op: RunningProvider, settings: Any, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SESSION_ENGINE = "tests.test_logout"
+    visitor.sign_in()
+    token = op.logout_token("site", sub="stepup|anna")
+
+    def move(key: str | None) -> None:
+        moved = DatabaseStore()
+        moved["moved"] = True
+        moved.create()
+        encoded = str(moved.session_key).encode()
+        SessionLink.objects.update(
+            key_digest=vault.digests(encoded, purpose="session")[0], locked_key=vault.lock(encoded, purpose="session")
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionStore, "before", staticmethod(move))
+        answer = hand_in(token)
+
+    assert (answer.status_code, answer.json()["error_description"]) == (400, "sessions: always on the move")
+    assert hand_in(token).status_code == 200
 
 
 # Requests that are being answered meanwhile
