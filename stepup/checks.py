@@ -253,7 +253,7 @@ def _sessions(loaded: Settings) -> Iterator[CheckMessage]:
 
 
 def _logout(loaded: Settings) -> Iterator[CheckMessage]:
-    from stepup.sign_out import BackChannelLogoutView, FrontChannelLogoutView
+    from stepup.sign_out import BackChannelLogoutView, FrontChannelLogoutView, LogoutView
 
     if loaded.back_channel_logout is not None:
         from stepup.middleware import StepUpMiddleware
@@ -274,6 +274,7 @@ def _logout(loaded: Settings) -> Iterator[CheckMessage]:
     for is_on, setting, view_class in (
         (loaded.back_channel_logout is not None, "BACK_CHANNEL_LOGOUT", BackChannelLogoutView),
         (loaded.front_channel_logout, "FRONT_CHANNEL_LOGOUT", FrontChannelLogoutView),
+        (loaded.sign_out_at_provider and not loaded.logout_url_method, "SIGN_OUT_AT_PROVIDER", LogoutView),
     ):
         if is_on and not any(
             issubclass(getattr(callback, "view_class", object), view_class) for callback, _ in _patterns()

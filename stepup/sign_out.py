@@ -56,36 +56,28 @@ class LogoutView(OIDCLogoutView):
         return resolve_url(conf.current().logout_redirect_url or "/")
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        settings, user = conf.current(), request.user
+        settings, pk = conf.current(), request.user.pk
         # Who came another way, with a password of this site, has nothing to end there.
         came_from_op = bool(session.claims(request)) or session.id_token_hint(request) is not None
-        goes_to_op = settings.sign_out_at_provider and not settings.logout_url_method and came_from_op
-        response = self._by_way_of_op(request, settings) if goes_to_op and user.is_authenticated else None
-        if response is None:
-            goes_to_op, response = False, super().post(request)
-        logger.info(
-            "Signed out%s",
-            ", and sent to the provider" if goes_to_op else "",
-            extra={"event": "signed_out", "user_pk": user.pk, "at_provider": goes_to_op},
-        )
+        at_op = settings.sign_out_at_provider and not settings.logout_url_method and came_from_op and pk is not None
+        response = self._by_way_of_op(request, settings) if at_op else super().post(request)
+        logger.info("Signed out", extra={"event": "signed_out", "user_pk": pk, "at_provider": at_op})
         return private(response)
 
     @sensitive_variables()
-    def _by_way_of_op(self, request: HttpRequest, settings: conf.Settings) -> HttpResponse | None:
+    def _by_way_of_op(self, request: HttpRequest, settings: conf.Settings) -> HttpResponse:
         """Sign out here, and send the browser to the OP (RP-Initiated Logout 1.0, 2)."""
-        id_token, state = session.id_token_hint(request), secrets.token_urlsafe(16)
+        id_token, state, pk = session.id_token_hint(request), secrets.token_urlsafe(16), request.user.pk
+        # First of all, whatever becomes of the rest.
+        auth.logout(request)
         try:
             endpoint = provider.current().endpoint("end_session_endpoint")
         except ProviderError as error:
-            endpoint = ""
             logger.warning(
                 "Sign-out at the provider is not possible: %s",
                 error,
-                extra={"event": "sign_out_unavailable", "reasons": (str(error),), "user_pk": request.user.pk},
+                extra={"event": "sign_out_unavailable", "reasons": (str(error),), "user_pk": pk},
             )
-        # Whatever becomes of the rest.
-        auth.logout(request)
-        if not endpoint:
             return _page(
                 request,
                 _("You are signed out of this site only"),

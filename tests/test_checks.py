@@ -310,6 +310,18 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
             {**urls(), **stepup_with(FRONT_CHANNEL_LOGOUT=True, PROTECTED_VIEWS={}), "SESSION_COOKIE_SAMESITE": "None"},
             {**stepup_with(FRONT_CHANNEL_LOGOUT=True), "SESSION_COOKIE_SAMESITE": "None"},
         ),
+        (
+            {**urls(), **stepup_with(SIGN_OUT_AT_PROVIDER=True, PROTECTED_VIEWS={})},
+            stepup_with(SIGN_OUT_AT_PROVIDER=True),
+        ),
+        (
+            {**urls(), **stepup_with(SIGN_OUT_AT_PROVIDER=True, PROTECTED_VIEWS={})},
+            {
+                **urls(),
+                **stepup_with(SIGN_OUT_AT_PROVIDER=True, PROTECTED_VIEWS={}),
+                "OIDC_OP_LOGOUT_URL_METHOD": "site.sign_out_url",
+            },
+        ),
     ],
     "W040": [
         (

@@ -28,7 +28,7 @@ from stepup.models import LogoutNotice, SessionLink
 from stepup.testing.driver import Person
 from stepup.testing.provider import Client as OPClient
 from stepup.testing.provider import Configuration, launch
-from stepup.testing.provider.launcher import RunningProvider
+from stepup.testing.provider.launcher import ProviderError, RunningProvider
 from tests import urls as site_urls
 from tests.test_personalities import LOGOUTS
 from tests.urls import SECRET
@@ -185,6 +185,13 @@ def test_a_person_who_was_signed_out_can_sign_in_again_under_a_new_session(op: R
 
 
 # What is refused
+
+
+def test_the_op_has_no_logout_token_for_an_application_that_it_does_not_know(op: RunningProvider) -> None:
+    with pytest.raises(ProviderError):
+        op.logout_token("unknown", sub="stepup|anna")
+    with pytest.raises(ProviderError):
+        op.log_out("unknown", sub="stepup|anna")
 
 
 @pytest.mark.parametrize("name", LOGOUTS)

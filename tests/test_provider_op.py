@@ -1912,6 +1912,8 @@ def test_a_user_that_makes_no_sense_is_refused(changes: dict[str, Any], message:
         ({"redirect_uris": ("/callback/",)}, "'/callback/' is not a redirect URI"),
         ({"redirect_uris": ("https://rp.example/#x",)}, "is not a redirect URI"),
         ({"post_logout_redirect_uris": ("loopback:callback",)}, "is not a redirect URI"),
+        ({"backchannel_logout_uri": "loopback:/told/"}, "is not a logout URI"),
+        ({"frontchannel_logout_uri": "/told/"}, "is not a logout URI"),
         ({"id_token_signed_response_alg": "none"}, "id_token_signed_response_alg is one of"),
         ({"id_token_signed_response_alg": "HS256", "client_secret": "short"}, "at least 32 octets"),
     ],
