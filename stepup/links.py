@@ -44,6 +44,8 @@ def keep(request: HttpRequest, user: AbstractBaseUser, claims: Mapping[str, Any]
     Returns:
         Whether it may go on. It may not where the OP has ended it while it was on its way here.
     """
+    if not session.is_on_server(request.session):
+        return True  # nobody can end it, which a system check says
     if request.session.session_key is None:
         # It is stored now, so that it can be ended: what is not there anymore cannot be saved by accident.
         request.session.create()

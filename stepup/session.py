@@ -350,6 +350,11 @@ def _save(session: SessionBase) -> None:
     session.modified = _is_in_cookie(session)
 
 
+def is_on_server(session: SessionBase) -> bool:
+    """Whether what is on the session stays here, and cannot be brought again by the browser when it is old."""
+    return not _is_in_cookie(session)
+
+
 def _is_in_cookie(session: SessionBase) -> bool:
     # Its key is what it holds, and it is not stored before the response is sent.
     return isinstance(session, CookieStore)

@@ -566,6 +566,19 @@ def test_a_session_that_ended_otherwise_is_not_counted(
     assert "Back-channel logout: 0 sessions" in caplog.text
 
 
+def test_sessions_in_cookies_cannot_be_ended_and_are_not_in_the_way(
+    op: RunningProvider, settings: Any, visit: Visit, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    for mode in ("end", "lower"):
+        use(settings, BACK_CHANNEL_LOGOUT=mode)
+        for visitor in (visit("anna"), visit("ben")):
+            assert visitor.sign_in().status_code == 302
+            assert hand_in(op.logout_token("site", sub=f"stepup|{visitor.person.username}")).status_code == 200
+            assert is_signed_in(visitor)
+    assert not SessionLink.objects.exists()
+
+
 # On the way
 
 
