@@ -24,9 +24,9 @@ __all__ = ["covers", "note_sign_in", "report", "sign_in"]
 logger = logging.getLogger("stepup")
 
 
-def covers(requirement: Requirement) -> bool:
+def covers(requirement: Requirement, settings: conf.Settings | None = None) -> bool:
     """Whether a requirement is only reported: it is one of the settings', perhaps with another `max_age`."""
-    settings = conf.current()
+    settings = settings or conf.current()
     if requirement.name not in settings.report_only:
         return False
     named = settings.requirements[requirement.name]
