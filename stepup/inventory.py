@@ -170,7 +170,7 @@ def _walk(
     patterns: Sequence[Any], route: str = "/", namespaces: tuple[str, ...] = (), apps: tuple[str, ...] = ()
 ) -> Iterator[tuple[Callable[..., Any], str, ResolverMatch]]:
     for pattern in patterns:
-        here = route + str(pattern.pattern).removeprefix("^")
+        here = route + str(getattr(pattern, "pattern", "")).removeprefix("^")
         if isinstance(pattern, URLResolver):
             yield from _walk(
                 pattern.url_patterns,

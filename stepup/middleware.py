@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
@@ -71,12 +71,12 @@ class StepUpMiddleware:
         return gate.seal(response) if gate.is_remembered(request) else response
 
 
-def _passage(request: HttpRequest, refusal: Any) -> HttpResponse | None:
-    if refusal is gate.UNSEALED:
-        return None
-    gate.remember(request)
-    passage: HttpResponse | None = refusal
-    return passage
+def _passage(
+    request: HttpRequest, refusal: HttpResponse | Literal[gate.Passage.UNSEALED] | None
+) -> HttpResponse | None:
+    if refusal is None:
+        gate.remember(request)
+    return None if refusal is gate.UNSEALED else refusal
 
 
 def _required(request: HttpRequest) -> Requirement | None:

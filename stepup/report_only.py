@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
@@ -83,11 +84,10 @@ def sign_in(request: HttpRequest) -> HttpResponse | None:
 
 
 def _as_it_was(view: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(view)
     def before(*args: Any, **kwargs: Any) -> Any:
         return view(*args, **kwargs)
 
-    vars(before).update(getattr(view, "__dict__", {}))
-    before.__module__, before.__wrapped__ = view.__module__, view  # type: ignore[attr-defined]
     before.login_required = getattr(  # type: ignore[attr-defined]
         view, "stepup_login_required", getattr(view, "login_required", True)
     )
