@@ -97,11 +97,7 @@ class Entry:
             return ()
         text = re.sub(r"([a-z])([A-Z])", r"\1 \2", f"{self.name} {self.route}").lower()
         found = re.findall(r"[a-z0-9]+", text)
-        return tuple(
-            word
-            for word in SENSITIVE
-            if any(each in (word, f"{word}s") or (len(word) > SHORT and each.startswith(word)) for each in found)
-        )
+        return tuple(dict.fromkeys(filter(_is_sensitive, found)))
 
 
 def entries(settings: Settings, url_conf: str | None = None) -> Iterator[Entry]:
@@ -164,6 +160,10 @@ def path_of(thing: Any) -> str:
     """Where a view, or a function that picks a requirement, is defined."""
     thing = getattr(thing, "view_class", thing)
     return f"{thing.__module__}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+
+
+def _is_sensitive(text: str) -> bool:
+    return any(text in (word, f"{word}s") or (len(word) > SHORT and text.startswith(word)) for word in SENSITIVE)
 
 
 def _walk(

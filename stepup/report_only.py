@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
+from functools import partial, update_wrapper
 from typing import Any
 
 from django.contrib.auth.middleware import LoginRequiredMiddleware
@@ -84,13 +84,8 @@ def sign_in(request: HttpRequest) -> HttpResponse | None:
 
 
 def _as_it_was(view: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(view)
-    def before(*args: Any, **kwargs: Any) -> Any:
-        return view(*args, **kwargs)
-
-    before.login_required = getattr(  # type: ignore[attr-defined]
-        view, "stepup_login_required", getattr(view, "login_required", True)
-    )
+    before = update_wrapper(partial(view), view)
+    before.login_required = getattr(view, "stepup_login_required", getattr(view, "login_required", True))  # type: ignore[attr-defined]
     return before
 
 

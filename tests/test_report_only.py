@@ -14,7 +14,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
 from django.template import engines
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, AsyncRequestFactory, Client
 from django.urls import path
 
 from stepup import Requirement, gate, report_only, signals
@@ -40,6 +40,8 @@ class StaffEntrance(LoginRequiredMiddleware):
         return super().process_view(request, view_func, view_args, view_kwargs)
 
     def handle_no_permission(self, request: HttpRequest, view_func: Any) -> Any:
+        if request.path == "/class-async/":
+            return self.get_response(request)
         return HttpResponseForbidden(f"{view_func.__module__}.{view_func.__name__}")
 
 
@@ -251,6 +253,23 @@ def test_another_requirement_of_the_same_name_is_enforced(rf: Any, op: RunningPr
     assert gate.check(request, Requirement(amr=("mfa",))) is not None
 
 
+def test_asking_the_gate_from_asynchronous_code_gives_the_same(op: RunningProvider) -> None:
+    def request() -> Any:
+        made: Any = AsyncRequestFactory().get("/", headers=KINDS["page"])
+        made.session = SessionStore()
+
+        async def auser() -> AnonymousUser:
+            return AnonymousUser()
+
+        made.auser = auser
+        return made
+
+    assert async_to_sync(gate.acheck)(request(), "mfa") is None
+    refusal = async_to_sync(gate.acheck)(request(), "sudo")
+    assert refusal is not None
+    assert refusal["Location"].startswith(op.issuer)
+
+
 def test_a_page_for_which_somebody_has_stepped_up_can_be_asked_for_as_before(visitor: Visitor) -> None:
     visitor.sign_in()
     visitor.come_back(visitor.authenticate(visitor.get("/oidc/authenticate/?stepup=mfa&next=/open/")))
@@ -315,6 +334,7 @@ def test_a_sub_class_of_the_middleware_is_asked_itself(op: RunningProvider, sett
     assert Client().get("/decorated/").content.decode() == SECRET
     assert Client().get("/stepup-bare/").content.decode() == "tests.urls.plain"
     assert Client().get("/class/").content.decode() == "tests.urls.view"
+    assert Client().get("/class-async/").status_code == 404, "the rest of the site is not its to ask"
 
 
 def test_without_a_url_the_middleware_is_asked_all_the_same(rf: Any, op: RunningProvider, settings: Any) -> None:
