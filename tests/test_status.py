@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.core.management import CommandError, call_command
+from django.core.management.base import BaseCommand
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path
 from django.utils.decorators import method_decorator
@@ -23,6 +25,7 @@ from django.views.generic import View
 from stepup import Requirement, conf, inventory
 from stepup.decorators import mfa_required, stepup_required
 from stepup.inventory import Recorded
+from stepup.management.commands.stepup_status import Command
 from stepup.mixins import MFARequiredMixin, StepUpRequiredMixin
 from tests import settings as site
 
@@ -491,6 +494,39 @@ def test_a_list_that_cannot_be_read_or_written_is_a_mistake(tmp_path: Path) -> N
 def test_checking_and_writing_do_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="not allowed with"):
         status("--check", "a", "--write", "b")
+
+
+# ---- The reference ----
+
+PAGE = (ROOT / "docs" / "reference" / "status.rst").read_text()
+
+
+def test_the_reference_has_every_option() -> None:
+    parser = Command().create_parser("manage.py", "stepup_status")
+    base = BaseCommand().create_parser("manage.py", "other")
+    own = set(parser._option_string_actions) - set(base._option_string_actions)
+    assert set(re.findall(r"^   \* - ``(--[\w-]+)``$", PAGE, re.MULTILINE)) == own
+
+
+def test_the_reference_has_every_word_that_looks_sensitive() -> None:
+    said = PAGE.partition("one of the longer ones:")[2].partition(".\n")[0]
+    assert tuple(re.findall("``(\\w+)``", said)) == inventory.SENSITIVE
+
+
+def test_the_reference_has_every_key_of_the_json(settings: Any) -> None:
+    stepup(settings, PROTECTED_VIEWS={"home": "mfa"}, LEEEWAY=5)
+    said = set(re.findall(r"``(\w+)``", PAGE.partition("JSON\n----")[2]))
+    shown = plain()
+    url = next(url for url in shown["urls"] if url["doors"])
+    assert said >= {*shown, *url, *url["doors"][0], *shown["problems"][0]}
+
+
+def test_the_list_that_the_reference_shows_can_be_read() -> None:
+    shown = re.search(r"code-block:: text\n\n((?:    .*\n)+)", PAGE)
+    assert shown is not None
+    recorded = inventory.parse(re.sub("^    ", "", shown.group(1), flags=re.MULTILINE))
+    assert recorded["billing:refund"].requirements == {"sudo"}
+    assert recorded["password_reset"] == Recorded(frozenset({"-"}), "Sends a mail and shows nothing.")
 
 
 # ---- The example ----
