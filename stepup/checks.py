@@ -12,7 +12,6 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
-from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.signals import request_started
 from django.utils.module_loading import import_string
@@ -222,6 +221,8 @@ def _enforcement(loaded: Settings) -> Iterator[CheckMessage]:
             id="stepup.W041",
         )
     if loaded.report_only:
+        from django.contrib.auth.middleware import LoginRequiredMiddleware
+
         signed_in = loaded.installed(LoginRequiredMiddleware) is not None
         yield Warning(
             f"STEPUP['REPORT_ONLY'] names {', '.join(sorted(loaded.report_only))}: who does not satisfy "
