@@ -51,6 +51,7 @@ def check_settings(app_configs: object, **kwargs: object) -> list[CheckMessage]:
         _transport,
         _enforcement,
         _sessions,
+        _logout,
         _base_library,
     ):
         found.extend(check(loaded))
@@ -254,6 +255,47 @@ def _sessions(loaded: Settings) -> Iterator[CheckMessage]:
             "provider, so that no sign-in can be completed.",
             hint="Set it to 'Lax'.",
             id="stepup.E033",
+        )
+
+
+def _logout(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup import inventory
+    from stepup.sign_out import BackChannelLogoutView, FrontChannelLogoutView
+
+    if loaded.back_channel_logout is not None:
+        from stepup.middleware import StepUpMiddleware
+
+        if loaded.session_engine == "django.contrib.sessions.backends.signed_cookies":
+            yield Error(
+                "STEPUP['BACK_CHANNEL_LOGOUT'] is on, but sessions are kept in cookies, where nobody can end them.",
+                hint="Use a session engine that keeps sessions on the server.",
+                id="stepup.E050",
+            )
+        if not any(_is_subclass(path, StepUpMiddleware) for path in django_settings.MIDDLEWARE):
+            yield Error(
+                "STEPUP['BACK_CHANNEL_LOGOUT'] is on, but the middleware is not installed: a session whose key changes "
+                "is not found again.",
+                hint=f"Add {MIDDLEWARE!r} to MIDDLEWARE.",
+                id="stepup.E051",
+            )
+    for is_on, setting, view_class in (
+        (loaded.back_channel_logout is not None, "BACK_CHANNEL_LOGOUT", BackChannelLogoutView),
+        (loaded.front_channel_logout, "FRONT_CHANNEL_LOGOUT", FrontChannelLogoutView),
+    ):
+        if is_on and not any(
+            issubclass(getattr(entry.callback, "view_class", object), view_class) for entry in inventory.entries(loaded)
+        ):
+            yield Error(
+                f"STEPUP[{setting!r}] is on, but no URL leads to stepup.views.{view_class.__name__}.",
+                hint='Include "stepup.urls", or give that view a URL.',
+                id="stepup.E052",
+            )
+    if loaded.front_channel_logout and str(django_settings.SESSION_COOKIE_SAMESITE).lower() != "none":
+        yield Warning(
+            "STEPUP['FRONT_CHANNEL_LOGOUT'] is on, but browsers do not send the session cookie in a frame of another "
+            "site: unless the provider is of the same site, nothing will ever happen.",
+            hint="Use STEPUP['BACK_CHANNEL_LOGOUT'], which needs no browser.",
+            id="stepup.W053",
         )
 
 

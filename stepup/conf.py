@@ -33,6 +33,8 @@ DEFAULT_REQUIREMENT = "mfa"
 CLIENT_AUTHENTICATIONS = ("client_secret_post", "client_secret_basic", "private_key_jwt")
 #: When userinfo is asked for.
 USERINFO = ("when_needed", "always", "never")
+#: What becomes of the sessions that the OP says are over.
+BACK_CHANNEL_LOGOUT = ("end", "lower")
 
 _CACHE = "the name of one of CACHES, or None"
 _PATH = "the dotted path of a class"
@@ -70,6 +72,11 @@ class Settings:
         userinfo: one of :data:`USERINFO`.
         user_claims: the claims that the site's hooks need; None where it does not say.
         trust_unverified_email: whether an account is linked by an e-mail address that the OP does not say is verified.
+        sign_out_at_provider: whether signing out here sends the browser to sign out at the OP as well.
+        logout_url_method: the base library's own way there, which wins: a dotted path, empty where there is none.
+        back_channel_logout: one of :data:`BACK_CHANNEL_LOGOUT`; None where the OP is not listened to.
+        front_channel_logout: whether the OP may end a session from a frame in its browser.
+        session_engine: the module of Django's session store.
     """
 
     dialect: Dialect
@@ -113,6 +120,11 @@ class Settings:
     create_users: bool
     username_algorithm: Any
     trust_unverified_email: bool
+    sign_out_at_provider: bool
+    logout_url_method: str
+    back_channel_logout: str | None
+    front_channel_logout: bool
+    session_engine: str
     documentation_url: str
     login_redirect_url: Any
     logout_redirect_url: Any
@@ -254,6 +266,9 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
     with_mfa: Any = read.take("CLIENTS_WITH_MFA", None, _strings, "a list of client ids")
     requirements = _requirements(read, dialect)
     report_only = _report_only(read, requirements)
+    endpoints = {ours: url for name, ours in _ENDPOINTS.items() if (url := oidc(name, None, _string, "a URL"))}
+    if end_session := read.take("END_SESSION_ENDPOINT", "", _string, "a URL"):
+        endpoints["end_session_endpoint"] = end_session
     loaded = Settings(
         dialect=dialect,
         issuer=read.take(
@@ -279,9 +294,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         ),
         sign_key=oidc("OIDC_RP_IDP_SIGN_KEY"),
         match_kid=oidc("OIDC_VERIFY_KID", True),
-        endpoints=MappingProxyType(
-            {ours: url for name, ours in _ENDPOINTS.items() if (url := oidc(name, None, _string, "a URL"))}
-        ),
+        endpoints=MappingProxyType(endpoints),
         scopes=oidc("OIDC_RP_SCOPES", "openid email", _string, "scopes, separated by spaces"),
         extra_params=MappingProxyType(dict(oidc("OIDC_AUTH_REQUEST_EXTRA_PARAMS", {}, _is_mapping, "a dictionary"))),
         callback_url_name=oidc(
@@ -317,6 +330,16 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         username_algorithm=oidc("OIDC_USERNAME_ALGO"),
         create_users=bool(oidc("OIDC_CREATE_USER", True)),
         trust_unverified_email=read.take("UNSAFE_TRUST_UNVERIFIED_EMAIL", False, _is_bool, "True or False"),
+        sign_out_at_provider=read.take("SIGN_OUT_AT_PROVIDER", False, _is_bool, "True or False"),
+        logout_url_method=oidc("OIDC_OP_LOGOUT_URL_METHOD", "") or "",
+        back_channel_logout=read.take(
+            "BACK_CHANNEL_LOGOUT",
+            None,
+            lambda v: v is None or v in BACK_CHANNEL_LOGOUT,
+            f"one of {', '.join(BACK_CHANNEL_LOGOUT)}, or None",
+        ),
+        front_channel_logout=read.take("FRONT_CHANNEL_LOGOUT", False, _is_bool, "True or False"),
+        session_engine=django_settings.SESSION_ENGINE,
         documentation_url=read.take("DOCUMENTATION_URL", "", _string, "a URL"),
         login_redirect_url=django_settings.LOGIN_REDIRECT_URL,
         logout_redirect_url=django_settings.LOGOUT_REDIRECT_URL,

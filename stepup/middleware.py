@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch
 
@@ -15,7 +15,16 @@ from stepup.assurance import Requirement
 __all__ = ["StepUpMiddleware", "requirement_for"]
 
 #: The views of the round trip itself, which a requirement would send in circles.
-OWN_VIEWS = frozenset({"oidc_authentication_init", "oidc_authentication_callback", "oidc_logout"})
+OWN_VIEWS = frozenset(
+    {
+        "oidc_authentication_init",
+        "oidc_authentication_callback",
+        "oidc_logout",
+        "stepup_signed_out",
+        "stepup_backchannel_logout",
+        "stepup_frontchannel_logout",
+    }
+)
 
 
 class StepUpMiddleware:
@@ -41,10 +50,22 @@ class StepUpMiddleware:
         conf.current()
 
     def __call__(self, request: HttpRequest) -> Any:
-        return self._acall(request) if self.is_async else self._finish(request, self.get_response(request))
+        if self.is_async:
+            return self._acall(request)
+        if _may_be_lowered():
+            _adopt(request)
+        response = self.get_response(request)
+        if _has_new_key(request):
+            _follow(request)
+        return self._finish(request, response)
 
     async def _acall(self, request: HttpRequest) -> Any:
-        return self._finish(request, await self.get_response(request))
+        if _may_be_lowered():
+            await sync_to_async(_adopt)(request)
+        response = await self.get_response(request)
+        if _has_new_key(request):
+            await sync_to_async(_follow)(request)
+        return self._finish(request, response)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, gate.StepUpRequired):
@@ -77,6 +98,27 @@ def _passage(
     if refusal is None:
         gate.remember(request)
     return None if refusal is gate.UNSEALED else refusal
+
+
+def _may_be_lowered() -> bool:
+    return conf.current().back_channel_logout == "lower"
+
+
+def _has_new_key(request: HttpRequest) -> bool:
+    settings = conf.current()
+    return settings.back_channel_logout is not None and session.former_key(request, settings) is not None
+
+
+def _adopt(request: HttpRequest) -> None:
+    from stepup import links
+
+    links.adopt(request)
+
+
+def _follow(request: HttpRequest) -> None:
+    from stepup import links
+
+    links.follow(request, session.former_key(request, conf.current()) or "")
 
 
 def _required(request: HttpRequest) -> Requirement | None:

@@ -19,7 +19,7 @@ CORE = sorted(
     for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("templatetags/*.py")]
     if path.name != "__init__.py"
 )
-PURE = {"algorithms", "assurance", "dialects", "exceptions", "id_token"}
+PURE = {"algorithms", "assurance", "dialects", "exceptions", "id_token", "logout_token"}
 DOORS = {"decorators", "mixins", "middleware", "templatetags.stepup"}
 
 #: What each room may import of the package when it is loaded.
@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "exceptions": set(),
     "dialects": {"assurance"},
     "id_token": {"algorithms", "exceptions"},
+    "logout_token": {"id_token"},
     "clock": set(),
     "signals": set(),
     "models": set(),
@@ -39,6 +40,7 @@ MAY_IMPORT = {
     "provider": {"clock", "conf", "documents", "exceptions", "id_token", "transport"},
     "vault": {"conf"},
     "session": {"assurance", "conf"},
+    "links": {"clock", "conf", "exceptions", "logout_token", "models", "session", "vault"},
     "verdicts": {"assurance", "conf", "signals"},
     "challenge": {"assurance", "clock", "conf", "exceptions", "session", "signals", "verdicts"},
     "report_only": {"assurance", "challenge", "conf", "signals"},
@@ -49,20 +51,22 @@ MAY_IMPORT = {
     "middleware": {"assurance", "conf", "gate", "session"},
     "templatetags.stepup": {"conf", "gate"},
     "backends": {"challenge", "clock", "conf", "exceptions", "id_token", "models", "provider", "session"},
+    "sign_out": {"clock", "conf", "exceptions", "links", "logout_token", "provider", "session", "verdicts"},
     "views": {
-        "assurance", "backends", "challenge", "clock", "conf", "exceptions", "provider", "session", "signals",
-        "verdicts",
+        "assurance", "backends", "challenge", "clock", "conf", "exceptions", "links", "provider", "session", "sign_out",
+        "signals", "verdicts",
     },
-    "urls": {"conf", "views"},
+    "urls": {"conf", "sign_out", "views"},
     "checks": {"algorithms", "conf"},
     "apps": set(),
 }  # fmt: skip
 
 #: What they may import only when it is needed: it would make a circle, or cost each allowed request what few need.
 MAY_IMPORT_LATER = {
-    "apps": {"checks"},
+    "apps": {"checks", "conf", "links"},
     "challenge": {"provider", "views"},
-    "checks": {"backends", "id_token", "inventory", "middleware", "views"},
+    "checks": {"backends", "gate", "id_token", "inventory", "middleware", "sign_out", "views"},
+    "middleware": {"links"},
 }
 
 
@@ -208,6 +212,7 @@ SESSION_KEYS = {
     "oidc_login_next",
     "oidc_id_token_expiration",
     "oidc_id_token",
+    "oidc_access_token",
 }
 
 

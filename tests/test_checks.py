@@ -24,7 +24,7 @@ from stepup.backends import StepUpBackend
 from stepup.decorators import stepup_required
 from stepup.middleware import StepUpMiddleware
 from stepup.mixins import StepUpRequiredMixin
-from stepup.views import AuthenticationCallbackView, AuthenticationRequestView
+from stepup.views import AuthenticationCallbackView, AuthenticationRequestView, BackChannelLogoutView
 from tests import settings as site
 from tests.tokens import CLIENT_SECRET, KEYS
 
@@ -65,6 +65,11 @@ def page(request: HttpRequest) -> HttpResponse:
     raise NotImplementedError
 
 
+class OwnBackChannelLogoutView(BackChannelLogoutView):
+    pass
+
+
+SIGNED_COOKIES = "django.contrib.sessions.backends.signed_cookies"
 BASE_BACKEND = "mozilla_django_oidc.auth.OIDCAuthenticationBackend"
 MIDDLEWARE = "stepup.middleware.StepUpMiddleware"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
@@ -280,6 +285,46 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         ({"SESSION_COOKIE_SAMESITE": "strict"}, {"SESSION_COOKIE_SAMESITE": "None"}),
         ({"SESSION_COOKIE_SAMESITE": "Strict"}, {"SESSION_COOKIE_SAMESITE": False}),
     ],
+    "E050": [
+        (
+            {**stepup_with(BACK_CHANNEL_LOGOUT="end"), "SESSION_ENGINE": SIGNED_COOKIES},
+            stepup_with(BACK_CHANNEL_LOGOUT="end"),
+        ),
+        (
+            {**stepup_with(BACK_CHANNEL_LOGOUT="lower"), "SESSION_ENGINE": SIGNED_COOKIES},
+            stepup_with(BACK_CHANNEL_LOGOUT="lower"),
+        ),
+    ],
+    "E051": [
+        (
+            {**stepup_with(BACK_CHANNEL_LOGOUT="end", PROTECTED_VIEWS={}), "MIDDLEWARE": [SESSIONS, AUTHENTICATION]},
+            {**stepup_with(PROTECTED_VIEWS={}), "MIDDLEWARE": [SESSIONS, AUTHENTICATION]},
+        ),
+        (
+            {**stepup_with(BACK_CHANNEL_LOGOUT="end", PROTECTED_VIEWS={}), "MIDDLEWARE": [SESSIONS, AUTHENTICATION]},
+            {
+                **stepup_with(BACK_CHANNEL_LOGOUT="end"),
+                "MIDDLEWARE": [SESSIONS, AUTHENTICATION, "tests.test_checks.OwnMiddleware"],
+            },
+        ),
+    ],
+    "E052": [
+        (
+            {**urls(), **stepup_with(BACK_CHANNEL_LOGOUT="end", PROTECTED_VIEWS={})},
+            stepup_with(BACK_CHANNEL_LOGOUT="end"),
+        ),
+        (
+            {**urls(), **stepup_with(BACK_CHANNEL_LOGOUT="end", PROTECTED_VIEWS={})},
+            {
+                **urls(path("told/", OwnBackChannelLogoutView.as_view())),
+                **stepup_with(BACK_CHANNEL_LOGOUT="end", PROTECTED_VIEWS={}),
+            },
+        ),
+        (
+            {**urls(), **stepup_with(FRONT_CHANNEL_LOGOUT=True, PROTECTED_VIEWS={}), "SESSION_COOKIE_SAMESITE": "None"},
+            {**stepup_with(FRONT_CHANNEL_LOGOUT=True), "SESSION_COOKIE_SAMESITE": "None"},
+        ),
+    ],
     "W040": [
         (
             {"MIDDLEWARE": [SESSIONS, AUTHENTICATION, LOGIN_REQUIRED, MIDDLEWARE]},
@@ -302,6 +347,13 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
             {"SESSION_ENGINE": "django.contrib.sessions.backends.cached_db"},
         )
     ],
+    "W053": [
+        (
+            stepup_with(FRONT_CHANNEL_LOGOUT=True),
+            {**stepup_with(FRONT_CHANNEL_LOGOUT=True), "SESSION_COOKIE_SAMESITE": "None"},
+        ),
+        ({**stepup_with(FRONT_CHANNEL_LOGOUT=True), "SESSION_COOKIE_SAMESITE": False}, stepup_with()),
+    ],
     "W044": [
         (
             {"MIDDLEWARE": [*site.MIDDLEWARE, "mozilla_django_oidc.middleware.SessionRefresh"]},
@@ -322,6 +374,7 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
 TOGETHER_WITH = {
     "E001": {"E008", "E025", "E027", "E028"},  # nothing can be read of a STEPUP that is no dictionary
     "E004": {"E006", "E028"},  # the requirement "mfa" is not there then
+    "E050": {"W043"},  # that such sessions end nowhere is said in any case
     "E009": {"E029"},  # no secret is a short one too, where it signs
 }
 
