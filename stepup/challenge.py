@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -25,7 +25,15 @@ from stepup.assurance import Decision, Requirement
 from stepup.exceptions import ProviderError, StepUpError, TokenRequestRefused
 from stepup.verdicts import Verdict, private
 
-__all__ = ["answer", "authentication_request", "redirect_uri", "requirement_from", "safe_next", "step_up_url"]
+__all__ = [
+    "answer",
+    "authentication_request",
+    "kind_of",
+    "redirect_uri",
+    "requirement_from",
+    "safe_next",
+    "step_up_url",
+]
 
 logger = logging.getLogger("stepup")
 
@@ -52,16 +60,17 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
     )
     signals.challenged.send_robust(sender=Requirement, request=request, requirement=requirement, decision=decision)
 
-    if "HX-Request" in request.headers:
+    kind = kind_of(request)
+    if kind == "htmx":
         # Back to the page that a script's request was made from: its own address is nothing that a person wants to see.
         url = step_up_url(requirement, safe_next(request, request.headers.get("HX-Current-URL")))
         return private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()}))
-    if request.method in _SAFE_METHODS - {"GET"} or not _is_navigation(request):
+    if kind == "script":
         url = step_up_url(requirement, safe_next(request, request.headers.get("Referer")))
         error = "insufficient_user_authentication" if request.user.is_authenticated else "login_required"
         body = {"error": error, "requirement": requirement.name, "step_up_url": url}
         return private(JsonResponse(body, status=401, headers=_authenticate_header()))
-    if request.method not in _SAFE_METHODS:
+    if kind == "form":
         return _not_sent(request, requirement)
 
     here = request.get_full_path()
@@ -189,6 +198,15 @@ def safe_next(request: HttpRequest, url: str | None) -> str:
     ):
         return url
     return resolve_url(settings.login_redirect_url)
+
+
+def kind_of(request: HttpRequest) -> Literal["page", "form", "script", "htmx"]:
+    """What sends a request, and so in which form it has to be answered."""
+    if "HX-Request" in request.headers:
+        return "htmx"
+    if request.method in _SAFE_METHODS - {"GET"} or not _is_navigation(request):
+        return "script"
+    return "page" if request.method in _SAFE_METHODS else "form"
 
 
 def _is_navigation(request: HttpRequest) -> bool:

@@ -19,6 +19,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.encoding import force_bytes
+from django.utils.module_loading import import_string
 
 from stepup.algorithms import SIGNING_ALGORITHMS
 from stepup.assurance import Requirement
@@ -60,7 +61,10 @@ class Settings:
             set.
         endpoints: the OP's endpoints that are set explicitly, under the names that its metadata has for them.
         protected_views: URL names and patterns that end in ``*``, each with its requirement.
+        report_only: the names of the requirements that are reported where they are not met, and not enforced.
+        enforced_requirements: the others.
         login_redirect_url: as it stands. It may be lazy, and to look into it would import the URLs, which import this.
+        middleware: Django's ``MIDDLEWARE``.
         secret_keys: Django's ``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS``, as bytes.
         development_provider: ``STEPUP_PROVIDER`` as it stands, for the provider to read; production has none.
         client_authentication: one of :data:`CLIENT_AUTHENTICATIONS`.
@@ -83,6 +87,8 @@ class Settings:
     enforced: bool
     requirements: Mapping[str, Requirement]
     protected_views: Mapping[str, Requirement]
+    report_only: frozenset[str]
+    enforced_requirements: Mapping[str, Requirement]
     leeway: int
     audience: str | None
     algorithms: tuple[str, ...]
@@ -125,6 +131,7 @@ class Settings:
     session_cookie_name: str
     authenticate_class: str
     callback_class: str
+    middleware: tuple[str, ...]
     secret_keys: tuple[bytes, ...] = field(repr=False)
     development_provider: Any = field(repr=False)
 
@@ -132,6 +139,17 @@ class Settings:
     def proof_claims(self) -> frozenset[str]:
         """The claims, apart from ``amr`` and ``acr``, by which a named requirement is proved."""
         return frozenset().union(*(requirement.proof_claims for requirement in self.requirements.values()))
+
+    def installed(self, base: type) -> Any:
+        """The first middleware that is this class or a sub-class of it; None for none."""
+        for path in self.middleware:
+            try:
+                found = import_string(path)
+            except ImportError:
+                continue  # Django says so itself, where the server starts
+            if isinstance(found, type) and issubclass(found, base):
+                return found
+        return None
 
 
 _ENDPOINTS = {
@@ -247,6 +265,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
     )
     with_mfa: Any = read.take("CLIENTS_WITH_MFA", None, _strings, "a list of client ids")
     requirements = _requirements(read, dialect)
+    report_only = _report_only(read, requirements)
     endpoints = {ours: url for name, ours in _ENDPOINTS.items() if (url := oidc(name, None, _string, "a URL"))}
     if end_session := read.take("END_SESSION_ENDPOINT", "", _string, "a URL"):
         endpoints["end_session_endpoint"] = end_session
@@ -261,6 +280,8 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         enforced=with_mfa is None or client_id in with_mfa,
         requirements=MappingProxyType(requirements),
         protected_views=MappingProxyType(_protected_views(read, requirements)),
+        report_only=report_only,
+        enforced_requirements=MappingProxyType({k: v for k, v in requirements.items() if k not in report_only}),
         leeway=read.take("LEEWAY", 30, _whole(0, 600), "a whole number of seconds from 0 to 600"),
         audience=read.take("AUDIENCE", None, _string, "the identifier of an API"),
         algorithms=tuple(
@@ -325,6 +346,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         session_cookie_name=django_settings.SESSION_COOKIE_NAME,
         authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView", _string, _PATH),
         callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView", _string, _PATH),
+        middleware=tuple(django_settings.MIDDLEWARE),
         secret_keys=tuple(
             force_bytes(key) for key in (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
         ),
@@ -382,6 +404,18 @@ def _protected_views(read: _Reader, requirements: Mapping[str, Requirement]) -> 
                 "Define it in STEPUP['REQUIREMENTS'], or set STEPUP['PROVIDER'] to a dialect that defines it.",
             )
     return protected
+
+
+def _report_only(read: _Reader, requirements: Mapping[str, Requirement]) -> frozenset[str]:
+    listed: frozenset[str] = frozenset(read.take("REPORT_ONLY", [], _strings, "a list of names of requirements"))
+    for name in sorted(listed - requirements.keys()):
+        near = difflib.get_close_matches(name, requirements, n=1)
+        read.add(
+            "E018",
+            f"STEPUP['REPORT_ONLY'] names the requirement {name!r}, which is not defined.",
+            f"Did you mean {near[0]!r}?" if near else None,
+        )
+    return listed & requirements.keys()
 
 
 def _check_values(read: _Reader, loaded: Settings) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponse
+from django.urls import ResolverMatch
 
 from stepup import conf, gate, session
 from stepup.assurance import Requirement
@@ -68,15 +69,14 @@ class StepUpMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, gate.StepUpRequired):
-            return gate.check(request, exception.requirement)
+            return gate.refuse(request, exception.requirement)
         return None
 
     def _process_view(self, request: HttpRequest, view: Any, args: Sequence[Any], kwargs: Any) -> HttpResponse | None:
         requirement = _required(request)
         if requirement is None:
             return None
-        gate.remember(request)
-        return gate.check(request, requirement)
+        return _passage(request, gate.admit(request, requirement))
 
     async def _aprocess_view(
         self, request: HttpRequest, view: Any, args: Sequence[Any], kwargs: Any
@@ -84,13 +84,20 @@ class StepUpMiddleware:
         requirement = _required(request)
         if requirement is None:
             return None
-        gate.remember(request)
-        return await gate.acheck(request, requirement)
+        return _passage(request, await gate.aadmit(request, requirement))
 
     @staticmethod
     def _finish(request: HttpRequest, response: Any) -> Any:
         session.spare_cookie(request)
         return gate.seal(response) if gate.is_remembered(request) else response
+
+
+def _passage(
+    request: HttpRequest, refusal: HttpResponse | Literal[gate.Passage.UNSEALED] | None
+) -> HttpResponse | None:
+    if refusal is None:
+        gate.remember(request)
+    return None if refusal is gate.UNSEALED else refusal
 
 
 def _may_be_lowered() -> bool:
@@ -118,21 +125,38 @@ def _required(request: HttpRequest) -> Requirement | None:
     settings, match = conf.current(), request.resolver_match
     if not settings.protected_views or match is None:
         return None
-    if match.view_name in OWN_VIEWS or match.view_name == settings.callback_url_name:
+    if is_own(match.view_name, settings):
         return None
-    # An app that is included twice has two instance namespaces, and whoever writes its own name means both.
-    by_app = ":".join([*match.app_names, match.url_name or ""])
-    return requirement_for(settings.protected_views, match.view_name, by_app)
+    return requirement_for(settings.protected_views, *names_of(match))
+
+
+def names_of(match: ResolverMatch) -> tuple[str, str]:
+    """The names that a view goes by, namespaces included: with those of the instance, and with those of the app.
+
+    An app that is included twice has two instance namespaces, and whoever writes its own name means both.
+    """
+    return match.view_name, ":".join([*match.app_names, match.url_name or ""])
+
+
+def is_own(view_name: str, settings: conf.Settings) -> bool:
+    """Whether it is a view of the round trip itself."""
+    return view_name in OWN_VIEWS or view_name == settings.callback_url_name
 
 
 def requirement_for(protected: Mapping[str, Requirement], *names: str) -> Requirement | None:
     """The requirement that the settings put on a view by one of its names, namespaces included; None for none."""
+    entry = entry_for(protected, *names)
+    return None if entry is None else protected[entry]
+
+
+def entry_for(protected: Mapping[str, Requirement], *names: str) -> str | None:
+    """The name or pattern in the settings by which they protect a view with these names; None for none."""
     for name in names:
-        if exact := protected.get(name):
-            return exact
+        if name in protected:
+            return name
     patterns = [
         pattern
         for pattern in protected
         if pattern.endswith("*") and any(name.startswith(pattern[:-1]) for name in names)
     ]
-    return protected[max(patterns, key=len)] if patterns else None
+    return max(patterns, key=len, default=None)

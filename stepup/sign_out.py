@@ -61,7 +61,8 @@ class LogoutView(OIDCLogoutView):
         came_from_op = bool(session.claims(request)) or session.id_token_hint(request) is not None
         at_op = settings.sign_out_at_provider and not settings.logout_url_method and came_from_op and pk is not None
         response = self._by_way_of_op(request, settings) if at_op else super().post(request)
-        logger.info("Signed out", extra={"event": "signed_out", "user_pk": pk, "at_provider": at_op})
+        is_sent = at_op and response.status_code == 302
+        logger.info("Signed out", extra={"event": "signed_out", "user_pk": pk, "at_provider": is_sent})
         return private(response)
 
     @sensitive_variables()

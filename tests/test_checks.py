@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django.urls import include, path
+from django.utils.decorators import method_decorator
 from django.views.generic import View
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
@@ -42,6 +43,15 @@ class OwnRequestView(AuthenticationRequestView):
 
 class Protected(StepUpRequiredMixin, View):
     requirement = "sudo"
+
+
+class OnePost(View):
+    def get(self, request: HttpRequest) -> HttpResponse:
+        raise NotImplementedError
+
+    @method_decorator(stepup_required("unknown"))
+    def post(self, request: HttpRequest) -> HttpResponse:
+        raise NotImplementedError
 
 
 class Callable_:  # noqa: N801 - a view that is an instance
@@ -129,6 +139,10 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
             stepup_with(CLIENT_AUTHENTICATION="private_key_jwt"),
             OWN_KEY,
         ),
+    ],
+    "E018": [
+        (stepup_with(REPORT_ONLY=["sodu"]), stepup_with(REPORT_ONLY=[])),
+        (stepup_with(REPORT_ONLY=["anything"]), stepup_with(REPORT_ONLY=())),
     ],
     "E020": [
         (
@@ -365,6 +379,7 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         ({"OIDC_MAX_STATES": 5}, {"OIDC_MAX_STATES": 50}),
         ({"LOGIN_REDIRECT_URL_FAILURE": "/oh-no/"}, {"LOGIN_REDIRECT_URL_FAILURE": "/"}),
     ],
+    "W048": [(stepup_with(REPORT_ONLY=["sudo"]), stepup_with(REPORT_ONLY=[]))],
 }
 
 #: Mistakes that cannot be made without one of these others.
@@ -418,6 +433,27 @@ def test_an_error_is_what_has_an_e_and_a_warning_what_has_a_w(id_: str) -> None:
 def test_no_check_is_without_a_test() -> None:
     sources = [Path(stepup.__file__).with_name(name).read_text() for name in ("checks.py", "conf.py")]
     assert {id_ for source in sources for id_ in re.findall(r'"(?:stepup\.)?([EW]\d{3})"', source)} == CASES.keys()
+
+
+@pytest.mark.parametrize(
+    ("names", "middleware", "said"),
+    [
+        (
+            ["sudo"],
+            [],
+            "names sudo: who does not satisfy it is reported, and let through, also without being signed in.",
+        ),
+        (["sudo", "mfa"], [], "names mfa, sudo: who does not satisfy them is reported, and let through, also without"),
+        (["sudo"], [LOGIN_REQUIRED], "names sudo: who does not satisfy it is reported, and let through."),
+    ],
+)
+def test_what_is_only_reported_is_not_forgotten(names: list[str], middleware: list[str], said: str) -> None:
+    (message,) = found(**stepup_with(REPORT_ONLY=names), MIDDLEWARE=[*site.MIDDLEWARE, *middleware])
+    assert said in message.msg
+
+
+def test_a_door_before_one_method_is_looked_at_too() -> None:
+    assert ids(**urls(path("x/", OnePost.as_view()))) == ["E028"]
 
 
 def test_one_mistake_does_not_hide_another() -> None:

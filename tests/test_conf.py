@@ -80,6 +80,7 @@ def test_little_has_to_be_said() -> None:
     assert (settings.back_channel_logout, settings.front_channel_logout) == (None, False)
     assert settings.session_engine == "django.contrib.sessions.backends.db"
     assert settings.proof_claims == frozenset()
+    assert settings.report_only == frozenset()
     assert (settings.leeway, settings.timeout, settings.pending_max_age, settings.renew_after) == (30, 10, 900, 900)
     assert (settings.max_pending, settings.state_size, settings.nonce_size) == (20, 32, 32)
     assert (settings.login_redirect_url, settings.logout_redirect_url) == ("/", None)
@@ -113,6 +114,7 @@ FULL = {
     "CACHE": None,
     "USERINFO": "never",
     "USER_CLAIMS": ["email", "groups"],
+    "REPORT_ONLY": ["sudo"],
 }
 
 
@@ -147,6 +149,8 @@ def test_everything_can_be_said() -> None:
     assert settings.pushed_requests
     assert settings.cache is None
     assert (settings.userinfo, settings.user_claims) == ("never", ("email", "groups"))
+    assert settings.report_only == {"sudo"}
+    assert settings.enforced_requirements.keys() == {"mfa", "assured"}
     assert "a private key" not in repr(settings)
 
 
@@ -299,7 +303,21 @@ WRONG: dict[str, list[object]] = {
     "BACK_CHANNEL_LOGOUT": ["", "ended", 1, True, False, ["end"], {"end": 1}],
     "FRONT_CHANNEL_LOGOUT": [None, 1, "True", "end"],
     "DOCUMENTATION_URL": [None, "", 5],
+    "REPORT_ONLY": [None, "sudo", True, [5], [""], {"sudo": 1}],
 }
+
+
+def test_a_requirement_that_is_only_reported_has_to_be_one() -> None:
+    with stepup(REPORT_ONLY=["sudo", "mfaa", "mfa"]):
+        assert conf.problems() == (
+            conf.Problem(
+                "E018",
+                "STEPUP['REPORT_ONLY'] names the requirement 'mfaa', which is not defined.",
+                "Did you mean 'mfa'?",
+            ),
+            conf.Problem("E018", "STEPUP['REPORT_ONLY'] names the requirement 'sudo', which is not defined.", None),
+        )
+        assert conf.best_effort().report_only == {"mfa"}
 
 
 def test_wrong_values_are_tried_for_every_key() -> None:

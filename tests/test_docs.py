@@ -553,6 +553,7 @@ def test_the_settings_reference_has_the_defaults(settings: Any) -> None:
         "PROVIDER": "generic",
         "REQUIREMENTS": dict(loaded.requirements),
         "PROTECTED_VIEWS": dict(loaded.protected_views),
+        "REPORT_ONLY": sorted(loaded.report_only),
         "LEEWAY": loaded.leeway,
         "MAX_PENDING": loaded.max_pending,
         "PENDING_MAX_AGE": loaded.pending_max_age,

@@ -367,6 +367,7 @@ async def achanging(request: HttpRequest) -> HttpResponse:
     assert isinstance(user, User)
     user.set_password("another password")
     await user.asave()
+    request.user = user  # which Django 5.2 would load here, and may not in asynchronous code
     await auth.aupdate_session_auth_hash(request, user)
     return HttpResponse()
 
