@@ -23,9 +23,8 @@ from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 
-from stepup import challenge, clock, conf, id_token, provider, session
+from stepup import challenge, conf, id_token, provider, session
 from stepup.exceptions import AccountRefused, ClaimError, ProviderError, StepUpError, WrongUser
-from stepup.id_token import KeySet
 from stepup.models import Identity
 
 __all__ = ["StepUpBackend", "VerifiedLogin"]
@@ -162,23 +161,9 @@ class StepUpBackend(OIDCAuthenticationBackend):
             ClaimError: it is refused.
             ProviderError: the keys to verify it with cannot be had.
         """
-        settings = conf.current()
-
-        def verify(keys: KeySet) -> dict[str, Any]:
-            return id_token.verify(
-                token,
-                keys,
-                algorithms=settings.algorithms,
-                issuer=settings.issuer,
-                audiences=settings.client_ids,
-                now=clock.now(),
-                leeway=settings.leeway,
-                nonce=kwargs.get("nonce"),
-                access_token=kwargs.get("access_token"),
-                match_kid=settings.match_kid,
-            )
-
-        return provider.current().verified(verify)
+        return provider.current().verified(
+            id_token.verify, token, nonce=kwargs.get("nonce"), access_token=kwargs.get("access_token")
+        )
 
     @sensitive_variables()
     def get_userinfo(self, access_token: str, id_token: str, payload: dict[str, Any]) -> dict[str, Any]:
@@ -340,20 +325,9 @@ class StepUpBackend(OIDCAuthenticationBackend):
         if signed_in is not None and signed_in.pk != user.pk:
             raise WrongUser
 
-    def _verify_userinfo(self, token: str) -> dict[str, Any]:
-        settings = conf.current()
-        return provider.current().verified(
-            lambda keys: id_token.verify_userinfo(
-                token,
-                keys,
-                algorithms=settings.algorithms,
-                issuer=settings.issuer,
-                audiences=settings.client_ids,
-                now=clock.now(),
-                leeway=settings.leeway,
-                match_kid=settings.match_kid,
-            )
-        )
+    @staticmethod
+    def _verify_userinfo(token: str) -> dict[str, Any]:
+        return provider.current().verified(id_token.verify_userinfo, token)
 
 
 def _known_user(issuer: str, subject: str) -> Any:

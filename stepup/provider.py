@@ -118,21 +118,34 @@ class Provider:
         """
         return self._static_keys or self._jwks.get(newer_than=newer_than)
 
-    def verified(self, verify: Callable[[KeySet], T]) -> T:
-        """What `verify` makes of the keys at hand or, if the OP may have changed them since, of newer ones.
+    def verified(self, verify: Callable[..., T], token: object, **expected: Any) -> T:
+        """What `verify` makes of a token that the OP is said to have signed, by the rules of the settings.
+
+        Tried with the keys at hand and, if the OP may have changed them since, once more with newer ones.
+
+        Args:
+            expected: what is expected of this very token, for `verify`.
 
         Raises:
             ClaimError: it refuses.
             ProviderError: the keys cannot be had.
         """
-        at_hand = self.keys()
+        settings, at_hand = self.settings, self.keys()
+        rules = {
+            "algorithms": settings.algorithms,
+            "issuer": settings.issuer,
+            "audiences": settings.client_ids,
+            "now": clock.now(),
+            "leeway": settings.leeway,
+            "match_kid": settings.match_kid,
+        }
         try:
-            return verify(at_hand)
+            return verify(token, at_hand, **rules, **expected)
         except UnknownKey:
             newer = self.keys(newer_than=at_hand)
             if newer == at_hand:
                 raise
-            return verify(newer)
+            return verify(token, newer, **rules, **expected)
 
     def token_request(self, form: Mapping[str, str]) -> dict[str, Any]:
         """Exchange an authorization code (OpenID Connect Core 1.0, 3.1.3.1), with the client's authentication.

@@ -27,7 +27,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.generic import View
 from mozilla_django_oidc.views import OIDCLogoutView
 
-from stepup import clock, conf, links, logout_token, provider, session
+from stepup import conf, links, logout_token, provider, session
 from stepup.exceptions import ClaimError, ProviderError
 from stepup.logout_token import Logout
 from stepup.verdicts import private
@@ -169,21 +169,10 @@ class BackChannelLogoutView(View):
     @staticmethod
     @sensitive_variables()
     def _verified(request: HttpRequest) -> Logout:
-        given, settings = request.POST.getlist("logout_token"), conf.current()
+        given = request.POST.getlist("logout_token")
         if len(given) > 1:
             raise ClaimError("logout_token", "more than one")
-        return provider.current().verified(
-            lambda keys: logout_token.verify(
-                "".join(given),
-                keys,
-                algorithms=settings.algorithms,
-                issuer=settings.issuer,
-                audiences=settings.client_ids,
-                now=clock.now(),
-                leeway=settings.leeway,
-                match_kid=settings.match_kid,
-            )
-        )
+        return provider.current().verified(logout_token.verify, "".join(given))
 
     @staticmethod
     def _refuse(reason: str) -> HttpResponse:

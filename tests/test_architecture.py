@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "mixins": {"assurance", "conf", "gate"},
     "middleware": {"assurance", "conf", "gate", "session"},
     "templatetags.stepup": {"conf", "gate"},
-    "backends": {"challenge", "clock", "conf", "exceptions", "id_token", "models", "provider", "session"},
+    "backends": {"challenge", "conf", "exceptions", "id_token", "models", "provider", "session"},
     "sign_out": {"clock", "conf", "exceptions", "links", "logout_token", "provider", "session", "verdicts"},
     "views": {
         "assurance", "backends", "challenge", "clock", "conf", "exceptions", "links", "provider", "session", "sign_out",
