@@ -26,7 +26,8 @@ def _forget(request: Any, **kwargs: object) -> None:
     """A session that was ended here is none that the OP can end, wherever and however it was."""
     from stepup import conf
 
-    if conf.best_effort().back_channel_logout is not None:
+    store = getattr(request, "session", None)
+    if store is not None and conf.best_effort().back_channel_logout is not None:
         from stepup import links
 
-        links.forget(request.session.session_key)
+        links.forget(store.session_key)

@@ -65,7 +65,6 @@ class Settings:
         enforced_requirements: the others.
         login_redirect_url: as it stands. It may be lazy, and to look into it would import the URLs, which import this.
         middleware: Django's ``MIDDLEWARE``.
-        secret_keys: Django's ``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS``, as bytes.
         development_provider: ``STEPUP_PROVIDER`` as it stands, for the provider to read; production has none.
         client_authentication: one of :data:`CLIENT_AUTHENTICATIONS`.
         cache: the Django cache through which processes share the OP's metadata and keys; None where they do not.
@@ -132,7 +131,6 @@ class Settings:
     authenticate_class: str
     callback_class: str
     middleware: tuple[str, ...]
-    secret_keys: tuple[bytes, ...] = field(repr=False)
     development_provider: Any = field(repr=False)
 
     @property
@@ -173,6 +171,11 @@ def current() -> Settings:
     if found:
         raise ImproperlyConfigured("; ".join(f"stepup.{problem.id}: {problem.message}" for problem in found))
     return loaded
+
+
+def secret_keys() -> tuple[bytes, ...]:
+    """Django's `SECRET_KEY` and `SECRET_KEY_FALLBACKS`. Read where one is needed: a build may do without."""
+    return tuple(map(force_bytes, (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)))
 
 
 def problems() -> tuple[Problem, ...]:
@@ -347,9 +350,6 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView", _string, _PATH),
         callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView", _string, _PATH),
         middleware=tuple(django_settings.MIDDLEWARE),
-        secret_keys=tuple(
-            force_bytes(key) for key in (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
-        ),
         development_provider=oidc("STEPUP_PROVIDER", {}),
     )
     read.finish()

@@ -195,11 +195,15 @@ def _noted(callback: Any) -> Iterator[tuple[str, Any, str]]:
     for kind, needs in doors:
         picks = kind == "mixin" and view_class.get_requirement is not StepUpRequiredMixin.get_requirement
         yield kind, view_class.get_requirement if picks else needs, ""
-    by_needs: dict[Any, list[str]] = {}
+    # Not a dictionary: a mistake, such as a list, may be no key of one.
+    by_needs: list[tuple[Any, list[str]]] = []
     for method in getattr(view_class, "http_method_names", ()):
         for _, needs in getattr(getattr(view_class, method, None), "stepup_doors", ()):
-            by_needs.setdefault(needs, []).append(method.upper())
-    for needs, methods in by_needs.items():
+            methods = next((methods for known, methods in by_needs if known == needs), None)
+            if methods is None:
+                by_needs.append((needs, methods := []))
+            methods.append(method.upper())
+    for needs, methods in by_needs:
         yield "decorator", needs, f"{','.join(methods)}: "
 
 

@@ -7,7 +7,9 @@ of the session wherever this gets another one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from django.contrib import auth
@@ -23,6 +25,8 @@ from stepup.logout_token import MAX_LENGTH, Logout
 from stepup.models import LogoutNotice, SessionLink
 
 __all__ = ["adopt", "end", "follow", "forget", "keep"]
+
+logger = logging.getLogger("stepup")
 
 #: For how long a logout is remembered, in seconds: longer than its token is good, and than a sign-in is on its way.
 REMEMBERED = 3600
@@ -46,6 +50,20 @@ def keep(request: HttpRequest, user: AbstractBaseUser, claims: Mapping[str, Any]
     """
     if not session.is_on_server(request.session):
         return True  # nobody can end it, which a system check says
+    try:
+        return _kept(request, user, claims, before)
+    except BaseException:
+        # The caller goes back to the session as it was, and so does what is known of it.
+        with _not_in_the_way("taking back what was kept"):
+            new = _under(request.session.session_key or "")
+            if before is None:
+                new.delete()
+            else:
+                new.update(key_digest=_digests(before)[0], locked_key=_lock(before))
+        raise
+
+
+def _kept(request: HttpRequest, user: AbstractBaseUser, claims: Mapping[str, Any], before: str | None) -> bool:
     if request.session.session_key is None:
         # It is stored now, so that it can be ended: what is not there anymore cannot be saved by accident.
         request.session.create()
@@ -55,12 +73,14 @@ def keep(request: HttpRequest, user: AbstractBaseUser, claims: Mapping[str, Any]
     if not _moved(request, before, about):
         if _was_ended(before):
             return False
-        SessionLink.objects.create(**_under_key_of(request), **about)
+        with transaction.atomic():
+            SessionLink.objects.create(**_under_key_of(request), **about)
     # The row comes first, and a notice before sessions are looked for: one of the two finds the other.
     if _is_noticed(claims["iss"], claims["sub"], sid if is_sid else None, claims["iat"]):
         forget(request.session.session_key)
         return False
-    _tidy()
+    with _not_in_the_way("taking out what has expired"):
+        _tidy()
     return True
 
 
@@ -72,8 +92,9 @@ def follow(request: HttpRequest, before: str) -> None:
     link = _under(before).first()
     if link is None:
         return
-    if str(link.user_id) != session.login_pk(request.session):
-        link.delete()  # somebody else has signed in, whom it is not about
+    if str(link.user_id) != session.login_pk(request.session) or not session.holds_evidence(request.session):
+        # Somebody else has signed in, or the same person in another way: it is not about this session.
+        link.delete()
     elif not SessionLink.objects.filter(pk=link.pk, ended=False).update(**_under_key_of(request)):
         if conf.current().back_channel_logout == "lower":
             session.lower(request.session)
@@ -84,7 +105,8 @@ def follow(request: HttpRequest, before: str) -> None:
 def forget(key: str | None) -> None:
     """There is no such session any more."""
     if key:
-        _under(key).delete()
+        with _not_in_the_way("forgetting a session"):
+            _under(key).delete()
 
 
 def adopt(request: HttpRequest) -> None:
@@ -117,12 +139,22 @@ def end(logout: Logout) -> int:
         ClaimError: its token was used before, or sessions got other keys as fast as they were ended.
         Exception: whatever the session store or the database raise. The token may then be used again.
     """
-    notice, settings = _noticed(logout), conf.current()
+    notice = _noticed(logout)
+    ended = _end_all(logout, conf.current())
+    # Only now: whoever is stopped half-way, by whatever it may be, can be asked once more.
+    LogoutNotice.objects.filter(pk=notice.pk).update(is_done=True)
+    return ended
+
+
+@contextmanager
+def _not_in_the_way(doing: str) -> Iterator[None]:
+    """What may fail without harm, and must then not keep anybody from signing in or out."""
     try:
-        return _end_all(logout, settings)
-    except BaseException:
-        notice.delete()
-        raise
+        with transaction.atomic():
+            yield
+    except Exception as error:  # noqa: BLE001 - a session store may raise anything
+        reason = type(error).__name__
+        logger.warning("Failed %s: %s", doing, reason, extra={"event": "links_failed", "reasons": (reason,)})
 
 
 def _end_all(logout: Logout, settings: conf.Settings) -> int:
@@ -143,8 +175,14 @@ def _end_all(logout: Logout, settings: conf.Settings) -> int:
 def _end(link: SessionLink, settings: conf.Settings) -> bool:
     """End or lower one session; whether it was there, and had no other key by then."""
     key = _key_of(link)
-    if key is None or not session.is_there(before := session.stored(key, settings)):
-        # It expired, or was ended otherwise; or SECRET_KEY is another one now, and with it every session is nobody's.
+    if key is None:
+        # SECRET_KEY is another one now, and with it every session is nobody's.
+        _mark(link, "")
+        return False
+    if not session.is_there(before := session.stored(key, settings)):
+        # It expired, or was ended otherwise; or a cache does not answer, which Django takes for an empty one. So it is
+        # deleted all the same: where it cannot be, that fails, and the OP hears of it.
+        before.delete(key)
         _mark(link, "")
         return False
     if settings.back_channel_logout != "lower":
@@ -170,7 +208,11 @@ def _mark(link: SessionLink, locked_key: str) -> bool:
 
 
 def _noticed(logout: Logout) -> LogoutNotice:
-    """Write down that this logout has come, for all to see at once; and before anything is done about it."""
+    """Write down that this logout has come, for all to see at once; and before anything is done about it.
+
+    Raises:
+        ClaimError: it came before, and all was done about it.
+    """
     digest = hashlib.sha256(f"{logout.issuer} {logout.jti}".encode("utf-8", "surrogatepass")).hexdigest()
     try:
         with transaction.atomic():
@@ -183,7 +225,9 @@ def _noticed(logout: Logout) -> LogoutNotice:
                 expires=int(clock.now()) + REMEMBERED,
             )
     except IntegrityError:
-        raise ClaimError("jti", "used") from None
+        notice = LogoutNotice.objects.get(digest=digest)
+        if notice.is_done:
+            raise ClaimError("jti", "used") from None
     return notice
 
 

@@ -73,6 +73,7 @@ class LogoutNotice(models.Model):
     #: Both in seconds since the epoch.
     issued_at = models.FloatField(_("issued at"))
     expires = models.BigIntegerField(_("expires"), db_index=True)
+    is_done = models.BooleanField(_("carried out"), default=False)
 
     class Meta:
         verbose_name = _("logout notice")

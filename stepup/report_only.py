@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial, update_wrapper
 from typing import Any
 
@@ -31,7 +30,13 @@ def covers(requirement: Requirement, settings: conf.Settings | None = None) -> b
     if requirement.name not in settings.report_only:
         return False
     named = settings.requirements[requirement.name]
-    return requirement is named or replace(requirement, max_age=named.max_age) == named
+    return requirement is named or _without_age(requirement) == _without_age(named)
+
+
+def _without_age(requirement: Requirement) -> dict[str, Any]:
+    plain = requirement.to_mapping()
+    plain.pop("max_age", None)
+    return plain
 
 
 def report(request: HttpRequest, requirement: Requirement, decision: Decision) -> None:

@@ -214,17 +214,19 @@ def take_pending(request: HttpRequest, state: str, settings: conf.Settings, *, n
     return None
 
 
-def rotate(request: HttpRequest) -> None:
+def rotate(request: HttpRequest) -> SessionBase:
     """Give the session a new key, so that one from before an elevation is worth nothing after it (ASVS 5.0, 7.2.4).
 
-    The last thing to do: from here on the browser needs the answer to be signed in still, and an error would lose it.
+    Returns:
+        What it was, to be deleted: the last thing to do, because from then on the browser needs the answer to be signed
+        in still, and an error would lose it.
     """
     old = request.session
     new: SessionBase = type(old)()
     new.update(old.items())
     # Not `cycle_key`, which stores the new one at once, for the response to store it once more.
     request.session = new
-    old.delete()
+    return old
 
 
 def snapshot(session: SessionBase) -> dict[str, Any]:
@@ -324,6 +326,11 @@ def stored(key: str | None, settings: conf.Settings) -> SessionBase:
     """A session of the store that the site uses, by its key; a new one for ``None``."""
     store: SessionBase = import_module(settings.session_engine).SessionStore(key)
     return store
+
+
+def holds_evidence(session: SessionBase) -> bool:
+    """Whether something is kept that an OP has said of its user, whatever it is worth by now."""
+    return EVIDENCE in session
 
 
 def lower(session: SessionBase) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from django.contrib import auth
 from django.contrib.auth.decorators import login_not_required
@@ -116,9 +116,12 @@ class SignedOutView(View):
     http_method_names = ("get",)
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        settings = conf.current()
-        if request.user.is_authenticated or settings.logout_redirect_url:
-            response: HttpResponse = HttpResponseRedirect(resolve_url(settings.logout_redirect_url or "/"))
+        chosen = conf.current().logout_redirect_url
+        # Where sites send people after signing out may be this very page.
+        if chosen and urlsplit(onwards := resolve_url(chosen)).path != request.path:
+            response: HttpResponse = HttpResponseRedirect(onwards)
+        elif request.user.is_authenticated:
+            response = HttpResponseRedirect(get_script_prefix())
         elif self._is_from_op(request):
             happened = _("You are signed out of this site, and of your sign-in service.")
             response = _page(request, _("You are signed out"), happened)

@@ -24,7 +24,7 @@ def lock(content: bytes, *, purpose: str) -> str:
     Args:
         purpose: a fixed word. What was locked for one purpose cannot be unlocked for another.
     """
-    return _fernet(purpose, conf.current().secret_keys).encrypt(content).decode("ascii")
+    return _fernet(purpose, conf.secret_keys()).encrypt(content).decode("ascii")
 
 
 def unlock(locked: str, *, purpose: str) -> bytes:
@@ -34,7 +34,7 @@ def unlock(locked: str, *, purpose: str) -> bytes:
         ValueError: it was changed, or locked for another purpose or with a key that is no more.
     """
     try:
-        return _fernet(purpose, conf.current().secret_keys).decrypt(locked)
+        return _fernet(purpose, conf.secret_keys()).decrypt(locked)
     except (InvalidToken, TypeError, ValueError):
         raise ValueError("cannot be unlocked") from None
 
@@ -42,8 +42,7 @@ def unlock(locked: str, *, purpose: str) -> bytes:
 def digests(content: bytes, *, purpose: str) -> tuple[str, ...]:
     """Keyed hashes to find by what must not be read: with `SECRET_KEY` first, then with each of its fallbacks."""
     return tuple(
-        hmac.digest(_key(f"{purpose}.digest", secret_key), content, "sha256").hex()
-        for secret_key in conf.current().secret_keys
+        hmac.digest(_key(f"{purpose}.digest", secret_key), content, "sha256").hex() for secret_key in conf.secret_keys()
     )
 
 

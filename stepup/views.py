@@ -102,6 +102,7 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
     pending: Pending | None = None
     failure: HttpResponse
     saved: dict[str, Any]
+    is_satisfied = False
 
     @property
     def success_url(self) -> str:
@@ -180,20 +181,44 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         login.backend.store_tokens(login.access_token, login.id_token)
         received = Evidence.from_claims(login.claims, proof_claims=named)
         response = self._judge(request, pending, evidence, received)
-        key = request.session.session_key if signed_in is not None else None
-        if signed_in is not None:
-            session.rotate(request)
-        if settings.back_channel_logout and not links.keep(request, user, login.claims, before=key):
-            return self._ended(request, settings)
+        former = session.rotate(request) if signed_in is not None else None
+        if settings.back_channel_logout:
+            key = former.session_key if former is not None else None
+            try:
+                goes_on = links.keep(request, user, login.claims, before=key)
+            except Exception as error:  # noqa: BLE001 - a session store may raise anything
+                # Nothing is granted that the OP could not take back; and whoever was signed in stays so.
+                if former is None:
+                    auth.logout(request)
+                else:
+                    request.session = former
+                return self._undo(Verdict.UNAVAILABLE, f"sessions: {type(error).__name__}")
+            if not goes_on:
+                response = self._ended(request, settings)
+        if former is not None:
+            former.delete()
+        if self.is_satisfied:
+            self._announce(request, requirement, evidence)
         return response
 
     def _ended(self, request: HttpRequest, settings: conf.Settings) -> HttpResponse:
         """The OP has ended the session there while the answer was on its way here."""
+        self.is_satisfied = False
         if settings.back_channel_logout == "lower":
             session.lower(request.session)
         else:
             auth.logout(request)
         return self._fail(Verdict.EXPIRED, "session: ended by the provider meanwhile")
+
+    def _announce(self, request: HttpRequest, requirement: Requirement | None, evidence: Evidence) -> None:
+        logger.info(
+            "Step-up satisfied: %s",
+            _name(requirement) or "sign-in",
+            extra={"event": "elevated", "requirement": _name(requirement), "user_pk": self.user.pk},
+        )
+        signals.elevated.send_robust(
+            sender=Requirement, request=request, user=self.user, requirement=requirement, evidence=evidence
+        )
 
     def _judge(self, request: HttpRequest, pending: Pending, evidence: Evidence, received: Evidence) -> HttpResponse:
         requirement, settings, now = pending.requirement, conf.current(), clock.now()
@@ -204,14 +229,7 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             if verdict is not Verdict.SATISFIED:
                 return self._fail(verdict, *map(str, decision.unmet))
             session.settle(request, requirement, pending.next, now=now, since=since)
-        logger.info(
-            "Step-up satisfied: %s",
-            _name(requirement) or "sign-in",
-            extra={"event": "elevated", "requirement": _name(requirement), "user_pk": self.user.pk},
-        )
-        signals.elevated.send_robust(
-            sender=Requirement, request=request, user=self.user, requirement=requirement, evidence=evidence
-        )
+        self.is_satisfied = True
         return self.login_success()
 
     @staticmethod

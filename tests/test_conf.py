@@ -597,6 +597,11 @@ def test_no_secret_is_shown_by_the_settings(changes: dict[str, Any]) -> None:
         assert site.OIDC_RP_CLIENT_SECRET not in repr(conf.current())
 
 
+def test_a_build_needs_no_secret_key() -> None:
+    with override_settings(SECRET_KEY=""):
+        assert conf.problems() == ()
+
+
 @pytest.mark.parametrize("secret", ["s3cret", b"s3cret", ["s3cret"], {"s3cret": "s3cret"}])
 def test_no_mistake_shows_a_secret(secret: Any) -> None:
     with override_settings(STEPUP=None, OIDC_RP_CLIENT_SECRET=secret, OIDC_RP_IDP_SIGN_KEY=secret):

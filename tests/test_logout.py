@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,11 +12,14 @@ import requests
 from django.contrib import auth
 from django.contrib.auth import get_user_model, update_session_auth_hash
 from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_out
 from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.contrib.sessions.backends.file import SessionStore as FileStore
 from django.core.cache import cache
+from django.core.cache.backends.locmem import LocMemCache
 from django.db import OperationalError, connection
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
@@ -340,7 +344,165 @@ def test_a_session_store_that_fails_is_told_to_the_op_which_may_send_the_token_a
     assert not is_open(visitor)
 
 
+class FlakyCache(LocMemCache):
+    """A cache whose server goes away: which Django's sessions take for a session that is not there."""
+
+    is_down = False
+
+    def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        if self.is_down:
+            raise ConnectionError
+        return super().get(key, *args, **kwargs)
+
+    def delete(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        if self.is_down:
+            raise ConnectionError
+        return super().delete(key, *args, **kwargs)
+
+
+@pytest.mark.parametrize("mode", ["end", "lower"])
+def test_a_cache_that_does_not_answer_is_no_session_that_is_not_there(
+    op: RunningProvider, settings: Any, visitor: Visitor, mode: str
+) -> None:
+    use(settings, BACK_CHANNEL_LOGOUT=mode)
+    flaky = {"BACKEND": "tests.test_logout.FlakyCache", "LOCATION": "flaky"}
+    settings.CACHES = {**settings.CACHES, "flaky": flaky}
+    settings.SESSION_CACHE_ALIAS = "flaky"
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    visitor.step_up("/decorated/")
+    token = op.logout_token("site", sub="stepup|anna")
+
+    FlakyCache.is_down = True
+    try:
+        answer = hand_in(token)
+    finally:
+        FlakyCache.is_down = False
+    assert (answer.status_code, answer.json()["error_description"]) == (400, "sessions: ConnectionError")
+    assert is_open(visitor)
+
+    assert hand_in(token).status_code == 200
+    assert not is_open(visitor)
+
+
+@contextmanager
+def without_table(model: type[Model]) -> Iterator[None]:
+    """As where the feature was switched on before `migrate` was run."""
+    name = model._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {name} RENAME TO away")
+        try:
+            yield
+        finally:
+            cursor.execute(f"ALTER TABLE away RENAME TO {name}")
+
+
+@pytest.mark.parametrize("mode", ["end", "lower"])
+def test_a_step_up_that_cannot_be_written_down_grants_nothing_and_signs_nobody_out(
+    op: RunningProvider, settings: Any, visitor: Visitor, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    use(settings, BACK_CHANNEL_LOGOUT=mode)
+    visitor.sign_in()
+    callback = visitor.authenticate(visitor.get("/decorated/"))
+    with without_table(LogoutNotice):
+        back = visitor.come_back(callback)
+
+    assert (back.status_code, back.context["verdict"]) == (503, "unavailable")
+    assert back.context["reasons"] == ["sessions: OperationalError"]
+    assert "elevated" not in {getattr(each, "event", "") for each in caplog.records[-1:]}
+    assert is_signed_in(visitor)
+    assert not is_open(visitor)
+
+
+def test_a_sign_in_that_cannot_be_written_down_signs_nobody_in(op: RunningProvider, visitor: Visitor) -> None:
+    callback = visitor.authenticate(visitor.get("/decorated/"))
+    with without_table(SessionLink):
+        back = visitor.come_back(callback)
+
+    assert (back.status_code, back.context["verdict"]) == (503, "unavailable")
+    assert not is_signed_in(visitor)
+
+
+def test_an_elevation_that_the_op_has_ended_meanwhile_is_announced_to_nobody(
+    op: RunningProvider, visitor: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = visitor.authenticate(visitor.get("/decorated/"))
+    hand_in(op.logout_token("site", sub="stepup|anna"))
+    caplog.set_level("INFO", "stepup")
+
+    assert visitor.come_back(callback).context["verdict"] == "expired"
+
+    assert "elevated" not in {getattr(each, "event", "") for each in caplog.records}
+
+
+def test_nobody_is_kept_from_signing_out_where_the_link_cannot_be_taken_out(
+    op: RunningProvider, visitor: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    visitor.sign_in()
+    with without_table(SessionLink):
+        assert visitor.client.post("/oidc/logout/").status_code == 302
+
+    assert not is_signed_in(visitor)
+    assert "links_failed" in {getattr(each, "event", "") for each in caplog.records}
+
+
+def test_a_sign_out_without_a_request_or_a_session_is_none_of_a_session(op: RunningProvider, visitor: Visitor) -> None:
+    visitor.sign_in()
+    for request in (None, HttpRequest()):
+        user_logged_out.send(sender=User, request=request, user=User.objects.get())
+    assert SessionLink.objects.count() == 1
+
+
+def test_a_logout_that_was_stopped_half_way_is_carried_out_when_it_comes_again(
+    op: RunningProvider, visitor: Visitor
+) -> None:
+    visitor.step_up("/decorated/")
+    token = op.logout_token("site", sub="stepup|anna")
+    with without_table(SessionLink):
+        assert hand_in(token).json()["error_description"] == "sessions: OperationalError"
+    assert not LogoutNotice.objects.get().is_done
+    assert is_open(visitor)
+
+    assert hand_in(token).status_code == 200
+    assert not is_open(visitor)
+    assert hand_in(token).json()["error_description"] == "jti: used"
+
+
+@pytest.mark.parametrize("looks_first", [False, True])
+def test_who_signs_in_here_with_a_password_after_the_op_has_ended_their_session_is_signed_in(
+    op: RunningProvider, pages: None, visitor: Visitor, looks_first: bool
+) -> None:
+    visitor.sign_in()
+    name = User.objects.get().get_username()
+    hand_in(op.logout_token("site", sid=sid_of(visitor)))
+    if looks_first:
+        assert not is_signed_in(visitor)
+
+    visitor.get(f"/locally/?name={name}")
+
+    assert is_signed_in(visitor)
+
+
+def test_a_session_that_came_about_with_a_password_here_is_not_the_ops_to_end(
+    op: RunningProvider, pages: None, visitor: Visitor
+) -> None:
+    visitor.sign_in()
+    name, sid = User.objects.get().get_username(), sid_of(visitor)
+    visitor.session.delete(visitor.session.session_key)  # as where it has expired
+    visitor.get(f"/locally/?name={name}")
+
+    assert hand_in(op.logout_token("site", sid=sid)).status_code == 200
+
+    assert is_signed_in(visitor)
+
+
 # The key of the session changes
+
+
+def locally(request: HttpRequest) -> HttpResponse:
+    """A sign-in with a password of the site's own."""
+    user = User.objects.get(username=request.GET["name"])
+    auth.login(request, user, "django.contrib.auth.backends.ModelBackend")
+    return HttpResponse()
 
 
 def changing(request: HttpRequest) -> HttpResponse:
@@ -390,6 +552,7 @@ def pages(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     urls = type("urls", (), {})
     urls.urlpatterns = [  # type: ignore[attr-defined]
         *site_urls.urlpatterns,
+        path("locally/", locally),
         path("changing/", changing),
         path("achanging/", achanging),
         path("hooked/", hooked),
@@ -640,7 +803,7 @@ def test_a_session_that_is_ended_while_its_key_changes_is_ended_under_either(
     request = rf.get("/")
     request.session, request.user = visitor.session, get_user_model().objects.get()
     before, said = request.session.session_key, request.session["stepup"]
-    session.rotate(request)
+    session.rotate(request).delete()
     hand_in(op.logout_token("site", sid=said["sid"]))
 
     claims = {"iss": op.issuer, "sub": "stepup|anna", "sid": said["sid"], "iat": clock.now() + 60}

@@ -251,6 +251,8 @@ def test_another_requirement_of_the_same_name_is_enforced(rf: Any, op: RunningPr
     assert gate.check(request, Aged("mfa", 5)) is None
     assert gate.check(request, Requirement(name="mfa", acr=("gold",))) is not None
     assert gate.check(request, Requirement(amr=("mfa",))) is not None
+    # Without its age it would be none at all.
+    assert gate.check(request, Requirement(name="mfa", max_age=60)) is not None
 
 
 def test_asking_the_gate_from_asynchronous_code_gives_the_same(op: RunningProvider) -> None:

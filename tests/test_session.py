@@ -124,7 +124,7 @@ def test_evidence_about_another_subject_replaces_the_old(request_: Any, user: Us
 def test_rotating_changes_the_session_key_and_keeps_what_was_proved(request_: Any, user: User) -> None:
     before = request_.session.session_key
     recorded = session.record(request_, user, claims())
-    session.rotate(request_)
+    session.rotate(request_).delete()
 
     assert session.evidence(request_) == recorded
     assert request_.session.session_key != before

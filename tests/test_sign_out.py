@@ -172,6 +172,17 @@ def test_a_site_with_a_page_of_its_own_goes_there_in_the_end(anna: Visitor, sett
     assert anna.client.get("/oidc/signed-out/")["Location"] == "/goodbye/"
 
 
+@pytest.mark.parametrize("chosen", ["stepup_signed_out", "/oidc/signed-out/", "/oidc/signed-out/?again"])
+def test_a_site_that_has_everybody_come_here_after_signing_out_is_sent_in_no_circle(
+    anna: Visitor, settings: Any, chosen: str
+) -> None:
+    settings.LOGOUT_REDIRECT_URL = chosen
+    assert anna.client.get("/oidc/signed-out/")["Location"] == "/"
+
+    back = anna.client.get(anna.person.sign_out(leave(anna)["Location"]).removeprefix("http://testserver"))
+    assert (back.status_code, back.context["heading"]) == (200, "You are signed out")
+
+
 @pytest.mark.parametrize("method", ["post", "put", "head", "delete"])
 def test_the_way_back_is_a_get(method: str) -> None:
     assert getattr(Client(), method)("/oidc/signed-out/").status_code == 405

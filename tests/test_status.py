@@ -80,6 +80,12 @@ class Posting(View):
     put = post
 
 
+class Mistaken(View):
+    @method_decorator(stepup_required(["mfa"]))  # type: ignore[call-overload] # which is the mistake
+    def delete(self, request: HttpRequest) -> HttpResponse:
+        raise NotImplementedError
+
+
 class Instance:
     def __call__(self, request: HttpRequest) -> str:
         raise NotImplementedError
@@ -105,6 +111,7 @@ urlpatterns: list[Any] = [
     path("depends/", Depends.as_view(), name="depends"),
     path("dispatched/", Dispatched.as_view(), name="dispatched"),
     path("posting/", Posting.as_view(), name="posting"),
+    path("mistaken/", Mistaken.as_view(), name="mistaken"),
     path("twice/", mfa_required(page), name="twice"),
     path("twice/<int:number>/", page, name="twice"),
     re_path("^hr/", include(([re_path("^list/$", page, name="list"), path("raw/", page)], "hr"), namespace="people")),
@@ -162,6 +169,7 @@ def by_name(*args: str) -> dict[str, Any]:
         ("depends", "per request: tests.test_status.Depends.get_requirement", ["mixin"]),
         ("dispatched", "mfa", ["decorator"]),
         ("posting", "POST,PUT: sudo", ["decorator"]),
+        ("mistaken", "DELETE: invalid: ['mfa']", ["decorator"]),
         ("people:list", None, []),
         ("/hr/raw/", None, []),
     ],

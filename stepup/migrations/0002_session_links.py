@@ -22,6 +22,7 @@ class Migration(migrations.Migration):
                 ("sid", models.CharField(blank=True, max_length=255, verbose_name="session at the provider")),
                 ("issued_at", models.FloatField(verbose_name="issued at")),
                 ("expires", models.BigIntegerField(db_index=True, verbose_name="expires")),
+                ("is_done", models.BooleanField(default=False, verbose_name="carried out")),
             ],
             options={
                 "verbose_name": "logout notice",
