@@ -44,12 +44,13 @@ MAY_IMPORT = {
     "gate": {"assurance", "challenge", "clock", "conf", "session", "verdicts"},
     "decorators": {"assurance", "conf", "gate"},
     "mixins": {"assurance", "conf", "gate"},
-    "middleware": {"assurance", "conf", "gate", "session"},
+    "middleware": {"assurance", "clock", "conf", "gate", "session"},
     "templatetags.stepup": {"conf", "gate"},
     "backends": {"challenge", "clock", "conf", "exceptions", "id_token", "models", "provider", "session"},
+    "renewal": {"backends", "challenge", "clock", "conf", "exceptions", "provider", "session", "vault"},
     "views": {
-        "assurance", "backends", "challenge", "clock", "conf", "exceptions", "provider", "session", "signals",
-        "verdicts",
+        "assurance", "backends", "challenge", "clock", "conf", "exceptions", "provider", "renewal", "session",
+        "signals", "verdicts",
     },
     "urls": {"conf", "views"},
     "checks": {"algorithms", "conf"},
@@ -61,6 +62,7 @@ MAY_IMPORT_LATER = {
     "apps": {"checks"},
     "challenge": {"provider", "views"},
     "checks": {"backends", "gate", "id_token", "middleware", "views"},
+    "middleware": {"renewal"},
 }
 
 
@@ -202,10 +204,12 @@ SESSION_KEYS = {
     "stepup",
     "stepup_pending",
     "stepup_settled",
+    "stepup_renewal",
     "oidc_states",
     "oidc_login_next",
     "oidc_id_token_expiration",
     "oidc_id_token",
+    "oidc_access_token",
 }
 
 

@@ -83,7 +83,8 @@ class Client:
 
     `name` is what people read on the pages; `client_id` is shown where it is empty. With a `public_key`, in PEM, it
     authenticates with `private_key_jwt` and in no other way; its secret may be empty then. `require_pushed`: it has to
-    push its authentication requests (RFC 9126).
+    push its authentication requests (RFC 9126). `refresh_tokens`: it gets one without the scope `offline_access` too.
+    `amr_when_refreshed`: an ID token that a refresh token brings repeats `amr` and `acr`, which Auth0 leaves out.
     """
 
     client_id: str
@@ -95,6 +96,8 @@ class Client:
     name: str = ""
     public_key: str = ""
     require_pushed: bool = False
+    refresh_tokens: bool = False
+    amr_when_refreshed: bool = False
 
     def __post_init__(self) -> None:
         where = f"client {self.client_id!r}"
