@@ -81,8 +81,13 @@ def sign_in_anew(request: HttpRequest) -> HttpResponse:
 
 
 def is_page(request: HttpRequest) -> bool:
-    """Whether a redirect to the OP takes the whole page there, and loses nothing."""
-    return request.method == "GET" and "HX-Request" not in request.headers and _is_navigation(request)
+    """Whether a redirect to the OP takes the whole page there for certain, and loses nothing."""
+    headers = request.headers
+    if request.method != "GET" or "HX-Request" in headers or not _is_navigation(request):
+        return False
+    if "Sec-Fetch-Mode" in headers:
+        return headers.get("Sec-Fetch-Dest", "document") == "document"
+    return "text/html" in headers.get("Accept", "")
 
 
 def _off_page(request: HttpRequest, requirement: Requirement | None) -> HttpResponse | None:

@@ -163,6 +163,8 @@ def _through_browser(request: HttpRequest, state: Renewal, settings: conf.Settin
     If it does not come back, because the OP is down, then the next page is shown without: until a while has passed.
     """
     here = request.get_full_path()
+    if challenge.safe_next(request, here) != here:
+        return None  # nobody would find back to it; another page will do
     try:
         response = challenge.authentication_request(request, requirement=None, next_url=here, silent=True)
     except (ProviderError, TokenRequestRefused) as error:

@@ -55,6 +55,18 @@ NO_PAGE = {
     "htmx of an old browser": {"HX-Request": "true", "Accept": "text/html"},
     "prefetch": {"Sec-Fetch-Mode": "navigate", "Sec-Purpose": "prefetch"},
 }
+#: Navigations too, but not of the whole page, or not for certain.
+NOT_THE_PAGE = {
+    "frame": {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe", "Accept": "text/html"},
+    "picture in an old browser": {"Accept": "image/avif,image/webp,*/*;q=0.8"},
+    "tool": {"Accept": "*/*"},
+    "simple tool": {},
+}
+PAGES = [
+    PAGE,
+    {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+    {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"},
+]
 
 
 class Interrupted(StepUpBackend):
@@ -376,13 +388,26 @@ def test_a_renewal_that_brings_more_than_was_known_gives_the_session_a_new_key(
     assert anna.session.session_key != key
 
 
-@pytest.mark.parametrize("kind", NO_PAGE)
+@pytest.mark.parametrize("kind", [*NO_PAGE, *NOT_THE_PAGE])
 @pytest.mark.parametrize("path_", ["/notes/", "/anotes/"])
 def test_what_is_no_page_is_not_interrupted(by_browser: RunningProvider, anna: Visitor, kind: str, path_: str) -> None:
     anna.sign_in()
     clock.offset = DUE
-    assert shows(anna.get(path_, **NO_PAGE[kind]))
+    assert shows(anna.get(path_, **{**NO_PAGE, **NOT_THE_PAGE}[kind]))
     assert sent_to(by_browser, anna.get(path_, **PAGE))["prompt"] == "none"
+
+
+@pytest.mark.parametrize("headers", PAGES)
+def test_what_a_page_is_browsers_say(by_browser: RunningProvider, anna: Visitor, headers: dict[str, str]) -> None:
+    anna.sign_in()
+    clock.offset = DUE
+    assert sent_to(by_browser, anna.get("/notes/", **headers))["prompt"] == "none"
+
+
+def test_a_page_that_nobody_would_find_back_to_is_not_interrupted(by_browser: RunningProvider, anna: Visitor) -> None:
+    anna.sign_in()
+    clock.offset = DUE
+    assert shows(anna.get(f"/notes/?{'x' * 2000}", **PAGE))
 
 
 @pytest.mark.parametrize("method", ["post", "put", "delete", "options"])
