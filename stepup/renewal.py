@@ -76,14 +76,17 @@ def renew(request: HttpRequest, view_name: str) -> HttpResponse | None:
     state = session.renewal(request)
     if state is None or not _is_ours(session.login_backend(request.session)):
         return None
-    may_ask = not state.ended and clock.now() >= state.not_before
+    may_ask, is_dropped = not state.ended and clock.now() >= state.not_before, False
     if may_ask and _held(request, state, settings) is not None:
         if _is_settled_by_token(request, settings):
             return None
         state = session.renewal(request) or Renewal()
-    if state.ended or _is_over(state, settings):
+        is_dropped = state.locked is None
+    is_page = challenge.is_page(request)
+    # There is no grace where the OP refuses a refresh token, but it has yet to be asked through the browser.
+    if state.ended or (_is_over(state, settings) and not (is_dropped and is_page)):
         return _sign_in_anew(request, state.ended or "grace: over")
-    return _through_browser(request, state, settings) if challenge.is_page(request) else None
+    return _through_browser(request, state, settings) if is_page else None
 
 
 @sensitive_variables()
@@ -319,7 +322,7 @@ def _failing(state: Renewal | None) -> Renewal:
 
 
 def _next_look(state: Renewal, settings: conf.Settings) -> float:
-    return min(clock.now() + COOL_DOWN, (state.failing_since or 0) + settings.renewal_grace)
+    return 0 if state.ended else min(clock.now() + COOL_DOWN, (state.failing_since or 0) + settings.renewal_grace)
 
 
 def _is_over(state: Renewal, settings: conf.Settings) -> bool:

@@ -463,6 +463,17 @@ def test_where_the_op_has_nobody_signed_in_the_user_signs_in_and_comes_back_to_t
     assert anna.get("/decorated/").status_code == 302, "what was proved was so in a session that the OP has ended"
 
 
+def test_what_the_op_has_said_no_to_is_not_put_off_by_another_tab(by_browser: RunningProvider, anna: Visitor) -> None:
+    anna.sign_in()
+    clock.offset = DUE
+    first = sent_to(by_browser, anna.get("/notes/", **PAGE))
+    clock.offset += COOL_DOWN + 1
+    second = sent_to(by_browser, anna.get("/notes/", **PAGE))
+    for sent, error in ((first, "login_required"), (second, "server_error")):
+        anna.client.get("/oidc/callback/", {"error": error, "state": sent["state"], "iss": by_browser.issuer})
+    assert "prompt" not in sent_to(by_browser, anna.get("/notes/", **PAGE))
+
+
 def test_a_provider_that_answers_nothing_but_login_required_is_no_loop(
     by_browser: RunningProvider, anna: Visitor
 ) -> None:
@@ -1091,6 +1102,22 @@ def test_without_grace_nobody_goes_on(by_token: RunningProvider, anna: Visitor, 
     assert anna.session["_auth_user_id"]
 
 
+def test_without_grace_a_token_that_is_refused_leads_through_the_browser_all_the_same(
+    by_token: RunningProvider, anna: Visitor, settings: Any
+) -> None:
+    settings.STEPUP = {**settings.STEPUP, "RENEWAL_GRACE": 0}
+    anna.sign_in()
+    by_token.behave("refuses_refresh_tokens")
+    clock.offset = DUE
+    sent = anna.get("/notes/", **PAGE)
+    assert sent_to(by_token, sent)["prompt"] == "none"
+    assert anna.come_back(anna.authenticate(sent, None))["Location"] == "/notes/"
+    assert refresh_token(anna), "and brings the next"
+
+    clock.offset = DUE + DUE
+    assert anna.get("/notes/", **NO_PAGE["fetch"]).status_code == 401
+
+
 def test_a_site_that_the_op_does_not_know_any_more_goes_on_too(
     by_token: RunningProvider, anna: Visitor, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1269,6 +1296,21 @@ def test_a_lock_of_somebody_who_died_over_it_is_not_for_ever(
         assert refreshes(by_token) == 0
     assert shows(interrupted.get("/notes/", **PAGE))
     assert refreshes(by_token) == 1
+
+
+@pytest.mark.parametrize("is_let_go", [True, False])
+def test_whoever_is_about_to_store_something_is_waited_for_but_not_for_ever(
+    interrupted: Visitor, by_token: RunningProvider, is_let_go: bool
+) -> None:
+    key = lock_key(interrupted).replace("asking", "writing")
+    cache.add(key, "another process", 60)
+    timer = threading.Timer(0.1, cache.delete, [key])
+    if is_let_go:
+        timer.start()
+    assert shows(interrupted.get("/notes/", **PAGE))
+    timer.cancel()
+    assert (refreshes(by_token), cache.get(key)) == (1, None if is_let_go else "another process")
+    assert interrupted.session["oidc_id_token_expiration"] > clock.now()
 
 
 def test_a_lock_that_was_lost_and_is_anothers_now_is_left_to_it(
