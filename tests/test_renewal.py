@@ -570,10 +570,10 @@ def test_an_op_that_answers_with_an_error_of_its_own_lets_the_user_go_on(
     assert fail()["Location"] == "/notes/"
     assert events(caplog, "renewal_failed") == [("renewal_failed", f"error: {error}")]
     assert shows(anna.get("/notes/", **PAGE))
-    settings.STEPUP = {**settings.STEPUP, "RENEWAL_GRACE": COOL_DOWN + 2}
+    settings.STEPUP = {**settings.STEPUP, "RENEWAL_GRACE": 3 * COOL_DOWN}
     clock.offset += COOL_DOWN + 1
     sent = anna.get("/notes/", **PAGE)
-    clock.offset += 5
+    clock.offset += 2 * COOL_DOWN
     answer = {"error": error, "state": sent_to(by_browser, sent)["state"], "iss": by_browser.issuer}
     asked = anna.client.get("/oidc/callback/", answer)
     assert "prompt" not in sent_to(by_browser, asked), "that was long enough"
@@ -1078,8 +1078,8 @@ def test_after_the_grace_the_user_signs_in_and_nothing_is_lost(
     settings.OIDC_OP_TOKEN_ENDPOINT = f"http://127.0.0.1:{closed_port()}/"
     clock.offset = DUE
     assert shows(anna.get("/notes/", **PAGE))
-    clock.offset = DUE + 599
-    assert shows(anna.get("/notes/", **PAGE)), "it is asked again, and there is a second left"
+    clock.offset = DUE + 570
+    assert shows(anna.get("/notes/", **PAGE)), "it is asked again, and there is half a minute left"
     clock.offset = DUE + 601
 
     assert "prompt" not in sent_to(by_token, anna.get("/notes/", **PAGE))
@@ -1088,7 +1088,7 @@ def test_after_the_grace_the_user_signs_in_and_nothing_is_lost(
     assert (anna.session["basket"], bool(anna.session["_auth_user_id"])) == ("book", True)
     assert len(events(caplog, "renewal_failed")) == 2, "the OP is not asked by each request now either"
     answers_again(settings)
-    clock.offset = DUE + 599 + COOL_DOWN + 1
+    clock.offset = DUE + 570 + COOL_DOWN + 1
     assert shows(anna.get("/notes/", **NO_PAGE["fetch"])), "an OP that is back is noticed"
     assert state(anna) == Renewal(locked=state(anna).locked)
 
