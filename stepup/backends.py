@@ -25,7 +25,7 @@ from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 
 from stepup import challenge, clock, conf, id_token, provider, session
 from stepup.exceptions import AccountRefused, ClaimError, ProviderError, StepUpError, WrongUser
-from stepup.id_token import KeySet, UnknownKey
+from stepup.id_token import KeySet
 from stepup.models import Identity
 
 __all__ = ["StepUpBackend", "VerifiedLogin"]
@@ -182,7 +182,7 @@ class StepUpBackend(OIDCAuthenticationBackend):
                 match_kid=settings.match_kid,
             )
 
-        return self._with_keys(verify)
+        return provider.current().verified(verify)
 
     @sensitive_variables()
     def verify_renewal(self, answer: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
@@ -365,7 +365,7 @@ class StepUpBackend(OIDCAuthenticationBackend):
 
     def _verify_userinfo(self, token: str) -> dict[str, Any]:
         settings = conf.current()
-        return self._with_keys(
+        return provider.current().verified(
             lambda keys: id_token.verify_userinfo(
                 token,
                 keys,
@@ -377,18 +377,6 @@ class StepUpBackend(OIDCAuthenticationBackend):
                 match_kid=settings.match_kid,
             )
         )
-
-    @staticmethod
-    def _with_keys(verify: Any) -> dict[str, Any]:
-        """Verify with the keys at hand and, if the OP may have changed them since, once more with newer ones."""
-        at_hand = provider.current().keys()
-        try:
-            return verify(at_hand)  # type: ignore[no-any-return]
-        except UnknownKey:
-            newer = provider.current().keys(newer_than=at_hand)
-            if newer == at_hand:
-                raise
-            return verify(newer)  # type: ignore[no-any-return]
 
 
 def _known_user(issuer: str, subject: str) -> Any:

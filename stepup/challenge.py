@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -25,7 +25,17 @@ from stepup.assurance import Decision, Requirement
 from stepup.exceptions import ProviderError, StepUpError, TokenRequestRefused
 from stepup.verdicts import Verdict, private
 
-__all__ = ["answer", "authentication_request", "redirect_uri", "requirement_from", "safe_next", "step_up_url"]
+__all__ = [
+    "answer",
+    "authentication_request",
+    "is_page",
+    "kind_of",
+    "redirect_uri",
+    "requirement_from",
+    "safe_next",
+    "sign_in_anew",
+    "step_up_url",
+]
 
 logger = logging.getLogger("stepup")
 
@@ -83,7 +93,7 @@ def sign_in_anew(request: HttpRequest) -> HttpResponse:
 def is_page(request: HttpRequest) -> bool:
     """Whether a redirect to the OP takes the whole page there for certain, and loses nothing."""
     headers = request.headers
-    if request.method != "GET" or "HX-Request" in headers or not _is_navigation(request):
+    if kind_of(request) != "page":
         return False
     if "Sec-Fetch-Mode" in headers:
         return headers.get("Sec-Fetch-Dest", "document") == "document"
@@ -92,19 +102,18 @@ def is_page(request: HttpRequest) -> bool:
 
 def _off_page(request: HttpRequest, requirement: Requirement | None) -> HttpResponse | None:
     """The answer where no page can be sent to the OP; None where one can."""
-    if "HX-Request" in request.headers:
+    kind = kind_of(request)
+    if kind == "htmx":
         # Back to the page that a script's request was made from: its own address is nothing that a person wants to see.
         url = step_up_url(requirement, safe_next(request, request.headers.get("HX-Current-URL")))
         return private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()}))
-    if request.method in _SAFE_METHODS - {"GET"} or not _is_navigation(request):
+    if kind == "script":
         url = step_up_url(requirement, safe_next(request, request.headers.get("Referer")))
         needs_more = requirement is not None and request.user.is_authenticated
         error = "insufficient_user_authentication" if needs_more else "login_required"
         body = {"error": error, "requirement": requirement.name if requirement else "", "step_up_url": url}
         return private(JsonResponse(body, status=401, headers=_authenticate_header()))
-    if request.method not in _SAFE_METHODS:
-        return _not_sent(request, requirement)
-    return None
+    return _not_sent(request, requirement) if kind == "form" else None
 
 
 def authentication_request(
@@ -232,6 +241,15 @@ def safe_next(request: HttpRequest, url: str | None) -> str:
     ):
         return url
     return resolve_url(settings.login_redirect_url)
+
+
+def kind_of(request: HttpRequest) -> Literal["page", "form", "script", "htmx"]:
+    """What sends a request, and so in which form it has to be answered."""
+    if "HX-Request" in request.headers:
+        return "htmx"
+    if request.method in _SAFE_METHODS - {"GET"} or not _is_navigation(request):
+        return "script"
+    return "page" if request.method in _SAFE_METHODS else "form"
 
 
 def _is_navigation(request: HttpRequest) -> bool:

@@ -7,16 +7,13 @@ has those from E020 and W040 on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
-from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
-from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_started
-from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from stepup import conf
@@ -62,6 +59,7 @@ def check_settings(app_configs: object, **kwargs: object) -> list[CheckMessage]:
         _enforcement,
         _sessions,
         _renewal,
+        _logout,
         _base_library,
     ):
         found.extend(check(loaded))
@@ -95,9 +93,10 @@ def _backend(loaded: Settings) -> Iterator[CheckMessage]:
 
 
 def _views(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup import inventory
     from stepup.views import AuthenticationCallbackView, AuthenticationRequestView
 
-    callbacks = {name: callback for callback, names in _patterns() for name in names}
+    callbacks = {name: entry.callback for entry in inventory.entries(loaded) for name in entry.names}
     wanted = {
         "oidc_authentication_init": (AuthenticationRequestView, "OIDC_AUTHENTICATE_CLASS", "stepup.E023"),
         loaded.callback_url_name: (AuthenticationCallbackView, "OIDC_CALLBACK_CLASS", "stepup.E024"),
@@ -162,25 +161,22 @@ def _needs(middleware: str, behind: Sequence[str]) -> Iterator[CheckMessage]:
 
 
 def _urls(loaded: Settings) -> Iterator[CheckMessage]:
-    from stepup.gate import Aged
+    from stepup import inventory
 
-    names = {name for _, full_names in _patterns() for name in full_names}
-    for protected in loaded.protected_views:
-        prefix = protected.removesuffix("*")
-        if not any(name.startswith(prefix) if protected != prefix else name == prefix for name in names):
-            yield Error(
-                f"STEPUP['PROTECTED_VIEWS'] names {protected!r}, but no URL has that name: nothing is protected by it.",
-                id="stepup.E027",
-            )
-    for callback, _ in _patterns():
-        needs = getattr(callback, "stepup_requirement", None)
-        name = needs.name if isinstance(needs, Aged) else needs
-        if isinstance(name, str) and name not in loaded.requirements:
-            yield Error(
-                f"The view {_path_of(callback)} wants the requirement {name!r}, which is not defined.",
-                hint="Define it in STEPUP['REQUIREMENTS'], or set STEPUP['PROVIDER'] to a dialect that defines it.",
-                id="stepup.E028",
-            )
+    found = list(inventory.entries(loaded))
+    for protected in inventory.unmatched(loaded.protected_views, found):
+        yield Error(
+            f"STEPUP['PROTECTED_VIEWS'] names {protected!r}, but no URL has that name: nothing is protected by it.",
+            id="stepup.E027",
+        )
+    for entry in found:
+        for name in filter(None, map(inventory.requirement_name, inventory.noted(entry.callback))):
+            if name not in loaded.requirements:
+                yield Error(
+                    f"The view {entry.view} wants the requirement {name!r}, which is not defined.",
+                    hint="Define it in STEPUP['REQUIREMENTS'], or set STEPUP['PROVIDER'] to a dialect that defines it.",
+                    id="stepup.E028",
+                )
 
 
 def _keys(loaded: Settings) -> Iterator[CheckMessage]:
@@ -237,6 +233,17 @@ def _enforcement(loaded: Settings) -> Iterator[CheckMessage]:
             "so that being signed in opens every protected page.",
             id="stepup.W041",
         )
+    if loaded.report_only:
+        from django.contrib.auth.middleware import LoginRequiredMiddleware
+
+        signed_in = loaded.installed(LoginRequiredMiddleware) is not None
+        yield Warning(
+            f"STEPUP['REPORT_ONLY'] names {', '.join(sorted(loaded.report_only))}: who does not satisfy "
+            f"{'it' if len(loaded.report_only) == 1 else 'them'} is reported, and let through"
+            f"{'' if signed_in else ', also without being signed in'}.",
+            hint="Take it out when the log shows what you expect.",
+            id="stepup.W048",
+        )
     if loaded.trust_unverified_email:
         yield Warning(
             "STEPUP['UNSAFE_TRUST_UNVERIFIED_EMAIL'] is on: whoever can have an e-mail address on their account at the "
@@ -280,7 +287,7 @@ def _renewal(loaded: Settings) -> Iterator[CheckMessage]:
             hint=f"Add {RENEWAL_MIDDLEWARE!r} to MIDDLEWARE, or take the setting out.",
             id="stepup.W050",
         )
-    if django_settings.SESSION_ENGINE == "django.contrib.sessions.backends.signed_cookies":
+    if loaded.session_engine == "django.contrib.sessions.backends.signed_cookies":
         yield Warning(
             "STEPUP['KEEP_REFRESH_TOKEN'] is on, but no refresh token is kept in sessions that are cookies: it would "
             "come back with an old cookie, and be one that was used.",
@@ -298,6 +305,47 @@ def _renewal(loaded: Settings) -> Iterator[CheckMessage]:
 
 def _is_of_one_process(cache: str | None) -> bool:
     return cache is None or django_settings.CACHES.get(cache, {}).get("BACKEND") in OF_ONE_PROCESS
+
+
+def _logout(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup import inventory
+    from stepup.sign_out import BackChannelLogoutView, FrontChannelLogoutView
+
+    if loaded.back_channel_logout is not None:
+        from stepup.middleware import StepUpMiddleware
+
+        if loaded.session_engine == "django.contrib.sessions.backends.signed_cookies":
+            yield Error(
+                "STEPUP['BACK_CHANNEL_LOGOUT'] is on, but sessions are kept in cookies, where nobody can end them.",
+                hint="Use a session engine that keeps sessions on the server.",
+                id="stepup.E050",
+            )
+        if not any(_is_subclass(path, StepUpMiddleware) for path in django_settings.MIDDLEWARE):
+            yield Error(
+                "STEPUP['BACK_CHANNEL_LOGOUT'] is on, but the middleware is not installed: a session whose key changes "
+                "is not found again.",
+                hint=f"Add {MIDDLEWARE!r} to MIDDLEWARE.",
+                id="stepup.E051",
+            )
+    for is_on, setting, view_class in (
+        (loaded.back_channel_logout is not None, "BACK_CHANNEL_LOGOUT", BackChannelLogoutView),
+        (loaded.front_channel_logout, "FRONT_CHANNEL_LOGOUT", FrontChannelLogoutView),
+    ):
+        if is_on and not any(
+            issubclass(getattr(entry.callback, "view_class", object), view_class) for entry in inventory.entries(loaded)
+        ):
+            yield Error(
+                f"STEPUP[{setting!r}] is on, but no URL leads to stepup.views.{view_class.__name__}.",
+                hint='Include "stepup.urls", or give that view a URL.',
+                id="stepup.E052",
+            )
+    if loaded.front_channel_logout and str(django_settings.SESSION_COOKIE_SAMESITE).lower() != "none":
+        yield Warning(
+            "STEPUP['FRONT_CHANNEL_LOGOUT'] is on, but browsers do not send the session cookie in a frame of another "
+            "site: unless the provider is of the same site, nothing will ever happen.",
+            hint="Use STEPUP['BACK_CHANNEL_LOGOUT'], which needs no browser.",
+            id="stepup.W053",
+        )
 
 
 def _base_library(loaded: Settings) -> Iterator[CheckMessage]:
@@ -318,30 +366,6 @@ def _base_library(loaded: Settings) -> Iterator[CheckMessage]:
         )
 
 
-def _patterns(
-    patterns: Sequence[Any] | None = None, namespaces: tuple[str, ...] = (), apps: tuple[str, ...] = ()
-) -> Iterator[tuple[Callable[..., Any], tuple[str, ...]]]:
-    """Every URL's view, and its names: with the namespaces of the instance, and with those of the app.
-
-    A project without URLs has none; Django itself says so.
-    """
-    if patterns is None:
-        try:
-            patterns = get_resolver().url_patterns
-        except (ImproperlyConfigured, ImportError, AttributeError):
-            return
-    for pattern in patterns:
-        if isinstance(pattern, URLResolver):
-            yield from _patterns(
-                pattern.url_patterns,
-                (*namespaces, pattern.namespace) if pattern.namespace else namespaces,
-                (*apps, pattern.app_name) if pattern.app_name else apps,
-            )
-        elif isinstance(pattern, URLPattern):
-            name = pattern.name
-            yield pattern.callback, (":".join((*namespaces, name)), ":".join((*apps, name))) if name else ()
-
-
 def _is_safe(url: str) -> bool:
     """Whether it is https, or never leaves this machine (RFC 8252, 8.3)."""
     try:
@@ -357,8 +381,3 @@ def _is_subclass(path: str, base: type) -> bool:
     except ImportError:
         return False
     return isinstance(loaded, type) and issubclass(loaded, base)
-
-
-def _path_of(callback: Callable[..., Any]) -> str:
-    view = getattr(callback, "view_class", callback)
-    return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponse
+from django.urls import ResolverMatch
 
 from stepup import clock, conf, gate, session
 from stepup.assurance import Requirement
@@ -14,7 +15,16 @@ from stepup.assurance import Requirement
 __all__ = ["SessionRenewalMiddleware", "StepUpMiddleware", "requirement_for"]
 
 #: The views of the round trip itself, which a requirement would send in circles.
-OWN_VIEWS = frozenset({"oidc_authentication_init", "oidc_authentication_callback", "oidc_logout"})
+OWN_VIEWS = frozenset(
+    {
+        "oidc_authentication_init",
+        "oidc_authentication_callback",
+        "oidc_logout",
+        "stepup_signed_out",
+        "stepup_backchannel_logout",
+        "stepup_frontchannel_logout",
+    }
+)
 
 
 class StepUpMiddleware:
@@ -40,22 +50,33 @@ class StepUpMiddleware:
         conf.current()
 
     def __call__(self, request: HttpRequest) -> Any:
-        return self._acall(request) if self.is_async else self._finish(request, self.get_response(request))
+        if self.is_async:
+            return self._acall(request)
+        if _may_be_lowered():
+            _adopt(request)
+        response = self.get_response(request)
+        if _has_new_key(request):
+            _follow(request)
+        return self._finish(request, response)
 
     async def _acall(self, request: HttpRequest) -> Any:
-        return self._finish(request, await self.get_response(request))
+        if _may_be_lowered():
+            await sync_to_async(_adopt)(request)
+        response = await self.get_response(request)
+        if _has_new_key(request):
+            await sync_to_async(_follow)(request)
+        return self._finish(request, response)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, gate.StepUpRequired):
-            return gate.check(request, exception.requirement)
+            return gate.refuse(request, exception.requirement)
         return None
 
     def _process_view(self, request: HttpRequest, view: Any, args: Sequence[Any], kwargs: Any) -> HttpResponse | None:
         requirement = _required(request)
         if requirement is None:
             return None
-        gate.remember(request)
-        return gate.check(request, requirement)
+        return _passage(request, gate.admit(request, requirement))
 
     async def _aprocess_view(
         self, request: HttpRequest, view: Any, args: Sequence[Any], kwargs: Any
@@ -63,8 +84,7 @@ class StepUpMiddleware:
         requirement = _required(request)
         if requirement is None:
             return None
-        gate.remember(request)
-        return await gate.acheck(request, requirement)
+        return _passage(request, await gate.aadmit(request, requirement))
 
     @staticmethod
     def _finish(request: HttpRequest, response: Any) -> Any:
@@ -129,32 +149,74 @@ def _renew(request: HttpRequest) -> HttpResponse | None:
     from stepup import renewal  # brings requests and cryptography
 
     view_name: str = getattr(request.resolver_match, "view_name", "")
-    return None if _is_own(view_name, conf.current()) else renewal.renew(request, view_name)
+    return None if is_own(view_name, conf.current()) else renewal.renew(request, view_name)
 
 
-def _is_own(view_name: str, settings: conf.Settings) -> bool:
-    return view_name in OWN_VIEWS or view_name == settings.callback_url_name
+def _passage(
+    request: HttpRequest, refusal: HttpResponse | Literal[gate.Passage.UNSEALED] | None
+) -> HttpResponse | None:
+    if refusal is None:
+        gate.remember(request)
+    return None if refusal is gate.UNSEALED else refusal
+
+
+def _may_be_lowered() -> bool:
+    return conf.current().back_channel_logout == "lower"
+
+
+def _has_new_key(request: HttpRequest) -> bool:
+    settings = conf.current()
+    return settings.back_channel_logout is not None and session.former_key(request, settings) is not None
+
+
+def _adopt(request: HttpRequest) -> None:
+    from stepup import links
+
+    links.adopt(request)
+
+
+def _follow(request: HttpRequest) -> None:
+    from stepup import links
+
+    links.follow(request, session.former_key(request, conf.current()) or "")
 
 
 def _required(request: HttpRequest) -> Requirement | None:
     settings, match = conf.current(), request.resolver_match
     if not settings.protected_views or match is None:
         return None
-    if _is_own(match.view_name, settings):
+    if is_own(match.view_name, settings):
         return None
-    # An app that is included twice has two instance namespaces, and whoever writes its own name means both.
-    by_app = ":".join([*match.app_names, match.url_name or ""])
-    return requirement_for(settings.protected_views, match.view_name, by_app)
+    return requirement_for(settings.protected_views, *names_of(match))
+
+
+def names_of(match: ResolverMatch) -> tuple[str, str]:
+    """The names that a view goes by, namespaces included: with those of the instance, and with those of the app.
+
+    An app that is included twice has two instance namespaces, and whoever writes its own name means both.
+    """
+    return match.view_name, ":".join([*match.app_names, match.url_name or ""])
+
+
+def is_own(view_name: str, settings: conf.Settings) -> bool:
+    """Whether it is a view of the round trip itself."""
+    return view_name in OWN_VIEWS or view_name == settings.callback_url_name
 
 
 def requirement_for(protected: Mapping[str, Requirement], *names: str) -> Requirement | None:
     """The requirement that the settings put on a view by one of its names, namespaces included; None for none."""
+    entry = entry_for(protected, *names)
+    return None if entry is None else protected[entry]
+
+
+def entry_for(protected: Mapping[str, Requirement], *names: str) -> str | None:
+    """The name or pattern in the settings by which they protect a view with these names; None for none."""
     for name in names:
-        if exact := protected.get(name):
-            return exact
+        if name in protected:
+            return name
     patterns = [
         pattern
         for pattern in protected
         if pattern.endswith("*") and any(name.startswith(pattern[:-1]) for name in names)
     ]
-    return protected[max(patterns, key=len)] if patterns else None
+    return max(patterns, key=len, default=None)

@@ -36,7 +36,7 @@ class StepUpRequiredMixin:
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
         view: Callable[..., Any] = super().as_view(**initkwargs)  # type: ignore[misc] # View's, as checked above
-        return gate.mark(view, initkwargs.get("requirement", cls.requirement))
+        return gate.mark(view, initkwargs.get("requirement", cls.requirement), "mixin")
 
     def get_requirement(self) -> Needs:
         """The requirement for this very request; override it where that depends on something."""

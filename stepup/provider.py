@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, quote, urlsplit
 
 import jwt
@@ -19,7 +19,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from stepup import clock, conf
 from stepup.documents import Document
 from stepup.exceptions import ProviderError, TokenRequestRefused
-from stepup.id_token import KeySet, parse_json, signing_key
+from stepup.id_token import KeySet, UnknownKey, parse_json, signing_key
 from stepup.transport import Answer, BearerAuth, BoundedSession, NoAuth, TransportError
 
 __all__ = ["Provider", "current"]
@@ -41,6 +41,9 @@ TOKEN_ERRORS = frozenset(
         "invalid_scope",
     }
 )
+
+
+T = TypeVar("T")
 
 
 class Provider:
@@ -114,6 +117,22 @@ class Provider:
             ProviderError: they cannot be had.
         """
         return self._static_keys or self._jwks.get(newer_than=newer_than)
+
+    def verified(self, verify: Callable[[KeySet], T]) -> T:
+        """What `verify` makes of the keys at hand or, if the OP may have changed them since, of newer ones.
+
+        Raises:
+            ClaimError: it refuses.
+            ProviderError: the keys cannot be had.
+        """
+        at_hand = self.keys()
+        try:
+            return verify(at_hand)
+        except UnknownKey:
+            newer = self.keys(newer_than=at_hand)
+            if newer == at_hand:
+                raise
+            return verify(newer)
 
     def token_request(self, form: Mapping[str, str]) -> dict[str, Any]:
         """Exchange an authorization code (OpenID Connect Core 1.0, 3.1.3.1), with the client's authentication.

@@ -221,13 +221,15 @@ def _by_token(request: HttpRequest, grant: _Grant, settings: conf.Settings) -> b
         return _drop(request, grant, str(error))
 
     def store() -> None:
+        if session.evidence(request) is None:
+            return  # what was taken away meanwhile, by the OP for one, stays away
         if claims is not None:
             session.record(request, user, claims, proof_claims=settings.proof_claims, renewal=True)
         backend.store_tokens(access_token, answer.get("id_token") or session.id_token_hint(request) or "")
         due = clock.now() + settings.renew_after
         session.note_renewal(request, Renewal(locked=_lock(grant)), due=due)
 
-    if _merge(request, store):
+    if _merge(request, store) and not session.is_renewal_due(request.session, now=clock.now()):
         note_success(request, by=BY_TOKEN)
     return True
 

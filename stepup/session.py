@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, TypeGuard
 
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
@@ -47,6 +48,8 @@ BASE_ACCESS_TOKEN = "oidc_access_token"  # noqa: S105 - see above
 
 #: What a renewal changes.
 _RENEWED = (EVIDENCE, RENEWAL, BASE_EXPIRATION, BASE_ID_TOKEN, BASE_ACCESS_TOKEN)
+#: What goes where a session is lowered: all that came from the OP, and could prove something or bring proof back.
+PROOF = (EVIDENCE, SETTLED, RENEWAL, BASE_EXPIRATION, BASE_ID_TOKEN, BASE_ACCESS_TOKEN)
 
 User = AbstractBaseUser | AnonymousUser
 
@@ -430,6 +433,50 @@ def spare_cookie(request: HttpRequest) -> None:
     store = getattr(request, "session", None)
     if store is not None and store.accessed and not store.modified and store.is_empty():
         request.COOKIES.pop(conf.current().session_cookie_name, None)
+
+
+def is_there(session: SessionBase) -> bool:
+    """Whether the session that the browser names is stored still. Looking makes no response depend on the cookie."""
+    accessed = session.accessed
+    session.get(EVIDENCE)
+    session.accessed = accessed
+    return session.session_key is not None
+
+
+def former_key(request: HttpRequest, settings: conf.Settings) -> str | None:
+    """The key under which the browser knows its session, where this request has given it another one."""
+    known, now = request.COOKIES.get(settings.session_cookie_name), request.session.session_key
+    return known if known and now and known != now and request.session.modified else None
+
+
+def login_pk(session: SessionBase) -> str | None:
+    """The primary key, as text, of the user whose session it is."""
+    pk = session.get(SESSION_KEY)
+    return pk if isinstance(pk, str) else None
+
+
+def stored(key: str | None, settings: conf.Settings) -> SessionBase:
+    """A session of the store that the site uses, by its key; a new one for ``None``."""
+    store: SessionBase = import_module(settings.session_engine).SessionStore(key)
+    return store
+
+
+def lower(session: SessionBase) -> None:
+    """Take away what has been proved. Whoever is signed in stays so."""
+    for key in PROOF:
+        session.pop(key, None)
+
+
+def lowered(session: SessionBase, settings: conf.Settings) -> str:
+    """Store what is left of a session that is lowered, under a key of its own, which is returned.
+
+    What is under the old key is not changed: a request that has loaded it before could save it after that.
+    """
+    left = stored(None, settings)
+    left.update(session.items())
+    lower(left)
+    left.create()
+    return left.session_key or ""
 
 
 def _save(session: SessionBase) -> None:

@@ -8,20 +8,27 @@ from typing import Any
 from django.contrib import auth
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import resolve_url
 from django.utils.decorators import method_decorator
 from django.utils.functional import cached_property
 from django.views.decorators.debug import sensitive_variables
-from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView, OIDCLogoutView
+from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
-from stepup import challenge, clock, conf, provider, renewal, session, signals, verdicts
+from stepup import challenge, clock, conf, links, provider, renewal, session, signals, verdicts
 from stepup.assurance import Evidence, Requirement, evaluate
 from stepup.backends import VerifiedLogin
 from stepup.exceptions import AccountRefused, ClaimError, ProviderError, TokenRequestRefused, WrongUser
 from stepup.session import Pending
+from stepup.sign_out import BackChannelLogoutView, FrontChannelLogoutView, LogoutView, SignedOutView
 from stepup.verdicts import Verdict
 
-__all__ = ["AuthenticationCallbackView", "AuthenticationRequestView", "LogoutView"]
+__all__ = [
+    "AuthenticationCallbackView",
+    "AuthenticationRequestView",
+    "BackChannelLogoutView",
+    "FrontChannelLogoutView",
+    "LogoutView",
+    "SignedOutView",
+]
 
 logger = logging.getLogger("stepup")
 
@@ -182,10 +189,21 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         else:
             received = Evidence.from_claims(login.claims, proof_claims=named)
             response = self._judge(request, pending, evidence, received)
+        key = request.session.session_key if signed_in is not None else None
         # Where a renewal elevates nobody, requests that are on their way with the old key need not lose it.
         if signed_in is not None and not (pending.silent and known is not None and known.proofs == evidence.proofs):
             session.rotate(request)
+        if settings.back_channel_logout and not links.keep(request, user, login.claims, before=key):
+            return self._ended(request, settings)
         return response
+
+    def _ended(self, request: HttpRequest, settings: conf.Settings) -> HttpResponse:
+        """The OP has ended the session there while the answer was on its way here."""
+        if settings.back_channel_logout == "lower":
+            session.lower(request.session)
+        else:
+            auth.logout(request)
+        return self._fail(Verdict.EXPIRED, "session: ended by the provider meanwhile")
 
     def _judge(self, request: HttpRequest, pending: Pending, evidence: Evidence, received: Evidence) -> HttpResponse:
         requirement, settings, now = pending.requirement, conf.current(), clock.now()
@@ -261,16 +279,6 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             retry_url=retry_url,
         )
         return self.login_failure()
-
-
-@method_decorator(login_not_required, name="dispatch")
-class LogoutView(OIDCLogoutView):
-    """Signs out, by POST. `OIDC_OP_LOGOUT_URL_METHOD` names a function that gives the OP's own sign-out URL."""
-
-    @property
-    def redirect_url(self) -> str:
-        """`LOGOUT_REDIRECT_URL`, which Django has as None where it is not set, and the base class cannot take."""
-        return resolve_url(conf.current().logout_redirect_url or "/")
 
 
 def _pk(user: Any) -> str | None:

@@ -77,7 +77,11 @@ def test_little_has_to_be_said() -> None:
     assert settings.match_kid
     assert settings.verify_tls is True
     assert not settings.trust_unverified_email
+    assert not settings.sign_out_at_provider
+    assert (settings.back_channel_logout, settings.front_channel_logout) == (None, False)
+    assert settings.session_engine == "django.contrib.sessions.backends.db"
     assert settings.proof_claims == frozenset()
+    assert settings.report_only == frozenset()
     assert (settings.leeway, settings.timeout, settings.pending_max_age, settings.renew_after) == (30, 10, 900, 900)
     assert (settings.max_pending, settings.state_size, settings.nonce_size) == (20, 32, 32)
     assert (settings.login_redirect_url, settings.logout_redirect_url) == ("/", None)
@@ -99,6 +103,10 @@ FULL = {
     "MAX_PENDING": 5,
     "PENDING_MAX_AGE": 60,
     "UNSAFE_TRUST_UNVERIFIED_EMAIL": True,
+    "SIGN_OUT_AT_PROVIDER": True,
+    "END_SESSION_ENDPOINT": "https://op.example/bye",
+    "BACK_CHANNEL_LOGOUT": "lower",
+    "FRONT_CHANNEL_LOGOUT": True,
     "DOCUMENTATION_URL": "https://help.example/",
     "CLIENT_AUTHENTICATION": "private_key_jwt",
     "PRIVATE_KEY": "a private key",
@@ -109,6 +117,7 @@ FULL = {
     "USER_CLAIMS": ["email", "groups"],
     "KEEP_REFRESH_TOKEN": True,
     "RENEWAL_GRACE": 0,
+    "REPORT_ONLY": ["sudo"],
 }
 
 
@@ -133,6 +142,9 @@ def test_everything_can_be_said() -> None:
     assert settings.algorithms == ("ES256", "RS256")
     assert (settings.max_pending, settings.pending_max_age) == (5, 60)
     assert settings.trust_unverified_email
+    assert settings.sign_out_at_provider
+    assert settings.endpoints == {"end_session_endpoint": "https://op.example/bye"}
+    assert (settings.back_channel_logout, settings.front_channel_logout) == ("lower", True)
     assert settings.documentation_url == "https://help.example/"
     assert settings.proof_claims == {"vot"}
     assert settings.client_authentication == "private_key_jwt"
@@ -141,6 +153,8 @@ def test_everything_can_be_said() -> None:
     assert settings.cache is None
     assert (settings.userinfo, settings.user_claims) == ("never", ("email", "groups"))
     assert (settings.keep_refresh_token, settings.renewal_grace) == (True, 0)
+    assert settings.report_only == {"sudo"}
+    assert settings.enforced_requirements.keys() == {"mfa", "assured"}
     assert "a private key" not in repr(settings)
 
 
@@ -167,6 +181,7 @@ OIDC = {
     "OIDC_USERNAME_ALGO": "site.users.name",
     "OIDC_AUTHENTICATE_CLASS": "site.views.Authenticate",
     "OIDC_CALLBACK_CLASS": "site.views.Callback",
+    "OIDC_OP_LOGOUT_URL_METHOD": "site.sign_out.url",
     "LOGIN_REDIRECT_URL": "/start/",
     "LOGOUT_REDIRECT_URL": "/bye/",
     "STEPUP_PROVIDER": {"users": []},
@@ -182,6 +197,7 @@ def test_what_the_base_library_has_settings_for_is_read_from_these() -> None:
         "userinfo_endpoint": "https://op.example/userinfo",
         "jwks_uri": "https://op.example/jwks",
     }
+    assert settings.logout_url_method == "site.sign_out.url"
     assert (settings.sign_key, settings.match_kid, settings.scopes) == ("a key", False, "openid groups")
     assert settings.extra_params == {"ui_locales": "de"}
     assert (settings.callback_url_name, settings.redirect_field_name) == ("back", "to")
@@ -290,10 +306,28 @@ WRONG: dict[str, list[object]] = {
     "MAX_PENDING": [None, 0, 101, "20", 20.0, True],
     "PENDING_MAX_AGE": [None, 59, 86401, "900", 900.0],
     "UNSAFE_TRUST_UNVERIFIED_EMAIL": [None, 1, "True", "False", []],
+    "SIGN_OUT_AT_PROVIDER": [None, 1, "True", []],
+    "END_SESSION_ENDPOINT": [None, "", 5, ["https://op.example/bye"]],
+    "BACK_CHANNEL_LOGOUT": ["", "ended", 1, True, False, ["end"], {"end": 1}],
+    "FRONT_CHANNEL_LOGOUT": [None, 1, "True", "end"],
     "DOCUMENTATION_URL": [None, "", 5],
     "KEEP_REFRESH_TOKEN": [None, 1, "yes"],
     "RENEWAL_GRACE": [None, -1, 86401, "3600", 3600.0, True],
+    "REPORT_ONLY": [None, "sudo", True, [5], [""], {"sudo": 1}],
 }
+
+
+def test_a_requirement_that_is_only_reported_has_to_be_one() -> None:
+    with stepup(REPORT_ONLY=["sudo", "mfaa", "mfa"]):
+        assert conf.problems() == (
+            conf.Problem(
+                "E018",
+                "STEPUP['REPORT_ONLY'] names the requirement 'mfaa', which is not defined.",
+                "Did you mean 'mfa'?",
+            ),
+            conf.Problem("E018", "STEPUP['REPORT_ONLY'] names the requirement 'sudo', which is not defined.", None),
+        )
+        assert conf.best_effort().report_only == {"mfa"}
 
 
 def test_wrong_values_are_tried_for_every_key() -> None:

@@ -2054,6 +2054,8 @@ def test_a_user_that_makes_no_sense_is_refused(changes: dict[str, Any], message:
         ({"redirect_uris": ("/callback/",)}, "'/callback/' is not a redirect URI"),
         ({"redirect_uris": ("https://rp.example/#x",)}, "is not a redirect URI"),
         ({"post_logout_redirect_uris": ("loopback:callback",)}, "is not a redirect URI"),
+        ({"backchannel_logout_uri": "loopback:/logout/"}, "is not a logout URI"),
+        ({"frontchannel_logout_uri": "/logout/"}, "is not a logout URI"),
         ({"id_token_signed_response_alg": "none"}, "id_token_signed_response_alg is one of"),
         ({"id_token_signed_response_alg": "HS256", "client_secret": "short"}, "at least 32 octets"),
     ],
@@ -2141,3 +2143,10 @@ def test_a_site_without_a_client_must_name_one(missing: str) -> None:
 def test_the_setting_of_a_site_is_a_dictionary() -> None:
     with pytest.raises(ConfigurationError, match="STEPUP_PROVIDER is a dictionary"):
         from_site([], **SITE)
+
+
+def test_no_logout_token_is_made_for_an_application_that_the_op_does_not_know(running_op: RunningProvider) -> None:
+    with pytest.raises(ProviderError):
+        running_op.logout_token("nobody", sub="stepup|anna")
+    with pytest.raises(ProviderError):
+        running_op.log_out("nobody", sub="stepup|anna")

@@ -1490,3 +1490,20 @@ def test_somebody_who_signs_out_while_it_is_due_is_signed_out(by_browser: Runnin
 def test_the_room_says_what_it_needs_of_an_answer() -> None:
     with pytest.raises(ProviderError, match="token: no access_token"):
         StepUpBackend().verify_renewal({"access_token": 5})
+
+
+def test_what_the_op_takes_away_while_it_is_done_stays_away(
+    interrupted: Visitor, by_token: RunningProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lower() -> None:
+        stored = interrupted.session
+        session.lower(stored)
+        stored.save()
+
+    Interrupted.meanwhile = once(lower)
+    with caplog.at_level(logging.INFO, "stepup"):
+        assert shows(interrupted.get("/notes/", **PAGE))
+
+    assert not {"stepup", "stepup_renewal", "oidc_id_token_expiration"} & set(interrupted.session.keys())
+    assert interrupted.session["_auth_user_id"]
+    assert events(caplog, "renewed") == []

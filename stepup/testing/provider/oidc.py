@@ -580,6 +580,8 @@ class Provider:
                 auth_time=authentication.auth_time,
             )
         )
+        client_id, visited = request.payload.client_id, self.state.visited.get(authentication.sid) or ()
+        self.state.visited.put(authentication.sid, tuple(dict.fromkeys((*visited, client_id))))
         grant = self.server.get_authorization_grant(request)
         response: HttpResponse = self.server.create_authorization_response(
             request, grant_user=authentication, grant=grant
@@ -597,6 +599,10 @@ class Provider:
                 "userinfo_endpoint": at("userinfo"),
                 "jwks_uri": at(".well-known/jwks.json"),
                 "end_session_endpoint": at("oidc/logout"),
+                "backchannel_logout_supported": True,
+                "backchannel_logout_session_supported": True,
+                "frontchannel_logout_supported": True,
+                "frontchannel_logout_session_supported": True,
                 "scopes_supported": list(SCOPES),
                 "response_types_supported": ["code"],
                 "response_modes_supported": ["query"],

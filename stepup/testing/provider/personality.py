@@ -53,6 +53,14 @@ class Personality:
         """The ID token as it is sent, with all that `header` and `claims` make of it; `key` is the right one."""
         return sign(self.header(header), self.claims(claims), key)
 
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        """The claims of the logout token (OpenID Connect Back-Channel Logout 1.0, section 2.4)."""
+        return claims
+
+    def logout_token(self, header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
+        """The logout token as it is sent, with all that `logout_claims` makes of it; `key` is the right one."""
+        return sign(header, self.logout_claims(claims), key)
+
     def token_response(self, response: dict[str, Any]) -> dict[str, Any]:
         """The answer of the token endpoint (OpenID Connect Core 1.0, section 3.1.3.3)."""
         return response

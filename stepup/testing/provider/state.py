@@ -319,6 +319,16 @@ class AuthenticationRecord:
     auth_time: float
 
 
+@dataclass(frozen=True)
+class LogoutRecord:
+    """A logout token that was sent, and the status of the answer: 0 where there was none."""
+
+    client_id: str
+    subject: str
+    sid: str
+    status: int
+
+
 class State:
     """All there is to remember, of one provider. `clock` gives epoch seconds."""
 
@@ -338,7 +348,10 @@ class State:
         self.pushed: Shelf[PushedRequest] = Shelf(ttl=PUSHED_LIFETIME, limit=1_000, clock=clock)
         #: The names of client assertions that were used (RFC 7523, section 3).
         self.assertions: Shelf[str] = Shelf(ttl=700, limit=10_000, clock=clock)
+        #: By session: the applications that people have gone to with it.
+        self.visited: Shelf[tuple[str, ...]] = Shelf(ttl=12 * 3600, limit=1_000, clock=clock)
         self.one_time_codes = OneTimeCodes(clock)
+        self._logouts: deque[LogoutRecord] = deque(maxlen=10_000)
         self._requests: deque[RequestRecord] = deque(maxlen=10_000)
         self._authentications: deque[AuthenticationRecord] = deque(maxlen=10_000)
         self._lock = threading.Lock()
@@ -363,6 +376,16 @@ class State:
         with self._lock:
             return list(self._authentications)
 
+    def record_logout(self, logout: LogoutRecord) -> None:
+        """Remember a logout token that was sent: the last 10,000 are."""
+        with self._lock:
+            self._logouts.append(logout)
+
+    def recorded_logouts(self) -> list[LogoutRecord]:
+        """The logout tokens that were sent, in the order in which they were answered."""
+        with self._lock:
+            return list(self._logouts)
+
     def clear(self) -> None:
         """Forget everything: nobody is signed in, nothing was ever asked."""
         for shelf in (
@@ -377,9 +400,11 @@ class State:
             self.families,
             self.pushed,
             self.assertions,
+            self.visited,
         ):
             shelf.clear()
         self.one_time_codes.clear()
         with self._lock:
             self._requests.clear()
             self._authentications.clear()
+            self._logouts.clear()
