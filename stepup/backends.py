@@ -49,6 +49,7 @@ class VerifiedLogin:
     claims: dict[str, Any]
     access_token: str
     id_token: str
+    refresh_token: str | None = None
 
 
 class StepUpBackend(OIDCAuthenticationBackend):
@@ -131,7 +132,10 @@ class StepUpBackend(OIDCAuthenticationBackend):
         user = self._known_subject(claims)
         if user is None:
             user = self._user_for(access_token, token, claims)
-        user.stepup_login = VerifiedLogin(self, claims, access_token, token)
+        refresh_token = answer.get("refresh_token")
+        user.stepup_login = VerifiedLogin(
+            self, claims, access_token, token, refresh_token if isinstance(refresh_token, str) else None
+        )
         return user  # type: ignore[no-any-return] # a site may return what it likes
 
     def _user_for(self, access_token: str, token: str, claims: dict[str, Any]) -> Any:
@@ -164,6 +168,25 @@ class StepUpBackend(OIDCAuthenticationBackend):
         return provider.current().verified(
             id_token.verify, token, nonce=kwargs.get("nonce"), access_token=kwargs.get("access_token")
         )
+
+    @sensitive_variables()
+    def verify_renewal(self, answer: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+        """What the answer to a refresh token is worth (OpenID Connect Core 1.0, 12.2), by itself.
+
+        Returns:
+            The claims of the ID token, or None where none came, as is allowed; and the access token.
+
+        Raises:
+            ClaimError: the ID token is refused.
+            ProviderError: there is no access token, or the keys to verify with cannot be had.
+        """
+        access_token, token = answer.get("access_token"), answer.get("id_token")
+        if not isinstance(access_token, str):
+            raise ProviderError("token", "no access_token")
+        if token is None:
+            return None, access_token
+        with _refusals_as(lambda: ClaimError("id_token", "refused by the site"), asking="token"):
+            return self.verify_token(token, nonce=None, access_token=access_token), access_token
 
     @sensitive_variables()
     def get_userinfo(self, access_token: str, id_token: str, payload: dict[str, Any]) -> dict[str, Any]:

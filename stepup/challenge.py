@@ -28,10 +28,12 @@ from stepup.verdicts import Verdict, private
 __all__ = [
     "answer",
     "authentication_request",
+    "is_page",
     "kind_of",
     "redirect_uri",
     "requirement_from",
     "safe_next",
+    "sign_in_anew",
     "step_up_url",
 ]
 
@@ -60,18 +62,8 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
     )
     signals.challenged.send_robust(sender=Requirement, request=request, requirement=requirement, decision=decision)
 
-    kind = kind_of(request)
-    if kind == "htmx":
-        # Back to the page that a script's request was made from: its own address is nothing that a person wants to see.
-        url = step_up_url(requirement, safe_next(request, request.headers.get("HX-Current-URL")))
-        return private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()}))
-    if kind == "script":
-        url = step_up_url(requirement, safe_next(request, request.headers.get("Referer")))
-        error = "insufficient_user_authentication" if request.user.is_authenticated else "login_required"
-        body = {"error": error, "requirement": requirement.name, "step_up_url": url}
-        return private(JsonResponse(body, status=401, headers=_authenticate_header()))
-    if kind == "form":
-        return _not_sent(request, requirement)
+    if (refusal := _off_page(request, requirement)) is not None:
+        return refusal
 
     here = request.get_full_path()
     if session.settled(request, requirement, here, now=clock.now()) is not None:
@@ -89,8 +81,48 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
     return authentication_request(request, requirement=requirement, next_url=here, again=again)
 
 
+def sign_in_anew(request: HttpRequest) -> HttpResponse:
+    """The answer to a request of somebody for whom the OP no longer vouches: a sign-in that leads back to the page.
+
+    Where no page goes with the answer it is what an unmet requirement is answered there. The user stays signed in here.
+    """
+    here = request.get_full_path()
+    return _off_page(request, None) or authentication_request(request, requirement=None, next_url=here)
+
+
+def is_page(request: HttpRequest) -> bool:
+    """Whether a redirect to the OP takes the whole page there for certain, and loses nothing."""
+    headers = request.headers
+    if kind_of(request) != "page":
+        return False
+    if "Sec-Fetch-Mode" in headers:
+        return headers.get("Sec-Fetch-Dest", "document") == "document"
+    return "text/html" in headers.get("Accept", "")
+
+
+def _off_page(request: HttpRequest, requirement: Requirement | None) -> HttpResponse | None:
+    """The answer where no page can be sent to the OP; None where one can."""
+    kind = kind_of(request)
+    if kind == "htmx":
+        # Back to the page that a script's request was made from: its own address is nothing that a person wants to see.
+        url = step_up_url(requirement, safe_next(request, request.headers.get("HX-Current-URL")))
+        return private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()}))
+    if kind == "script":
+        url = step_up_url(requirement, safe_next(request, request.headers.get("Referer")))
+        needs_more = requirement is not None and request.user.is_authenticated
+        error = "insufficient_user_authentication" if needs_more else "login_required"
+        body = {"error": error, "requirement": requirement.name if requirement else "", "step_up_url": url}
+        return private(JsonResponse(body, status=401, headers=_authenticate_header()))
+    return _not_sent(request, requirement) if kind == "form" else None
+
+
 def authentication_request(
-    request: HttpRequest, *, requirement: Requirement | None, next_url: str, again: bool = False
+    request: HttpRequest,
+    *,
+    requirement: Requirement | None,
+    next_url: str,
+    again: bool = False,
+    silent: bool = False,
 ) -> HttpResponse:
     """Send the browser to the OP with an authentication request (OpenID Connect Core 1.0, 3.1.2.1).
 
@@ -98,6 +130,10 @@ def authentication_request(
         requirement: what the answer has to prove; ``None`` where signing in is all.
         next_url: where to go afterwards.
         again: have the OP authenticate the user anew, whatever it remembers.
+        silent: have it answer from what it remembers, and show nothing (``prompt=none``).
+
+    Raises:
+        ProviderError, TokenRequestRefused: the OP cannot be asked. Only where ``silent``; others get a page.
     """
     from stepup import provider  # brings requests and cryptography, which a request that is allowed never needs
 
@@ -106,6 +142,8 @@ def authentication_request(
     try:
         endpoint = provider.current().endpoint("authorization_endpoint")
     except ProviderError as error:
+        if silent:
+            raise
         return _unavailable(request, requirement, next_url, error)
     pending = session.Pending(
         state=get_random_string(settings.state_size),
@@ -115,6 +153,7 @@ def authentication_request(
         requirement=requirement,
         user=str(user.pk) if user.is_authenticated else None,
         started=clock.now(),
+        silent=silent,
     )
     params = {
         **_extra_params(request, settings),
@@ -129,12 +168,16 @@ def authentication_request(
         "code_challenge_method": "S256",
     }
     params["scope"] = _with_openid(str(params.get("scope") or settings.scopes))
+    if silent:
+        params["prompt"] = "none"
     if settings.audience:
         params["audience"] = settings.audience
     if settings.pushed_requests:
         try:
             params = {"client_id": settings.client_id, "request_uri": provider.current().push(params)}
         except (ProviderError, TokenRequestRefused) as error:
+            if silent:
+                raise
             return _unavailable(request, requirement, next_url, error)
     session.add_pending(request, pending, settings)
     separator = "&" if "?" in endpoint else "?"
@@ -234,7 +277,7 @@ def _unavailable(
     )
 
 
-def _not_sent(request: HttpRequest, requirement: Requirement) -> HttpResponse:
+def _not_sent(request: HttpRequest, requirement: Requirement | None) -> HttpResponse:
     back = safe_next(request, request.headers.get("Referer") or request.get_full_path())
     context = {
         "step_up_url": step_up_url(requirement, back),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -33,6 +33,13 @@ IGNORED = (
 )
 
 MIDDLEWARE = "stepup.middleware.StepUpMiddleware"
+RENEWAL_MIDDLEWARE = "stepup.middleware.SessionRenewalMiddleware"
+
+#: Caches that each process has for itself.
+OF_ONE_PROCESS = (
+    "django.core.cache.backends.locmem.LocMemCache",
+    "django.core.cache.backends.dummy.DummyCache",
+)
 
 
 @register(Tags.security)
@@ -52,6 +59,7 @@ def check_settings(app_configs: object, **kwargs: object) -> list[CheckMessage]:
         _transport,
         _enforcement,
         _sessions,
+        _renewal,
         _logout,
         _base_library,
     ):
@@ -152,17 +160,7 @@ def _middleware(loaded: Settings) -> Iterator[CheckMessage]:
                 id="stepup.E025",
             )
         return
-    for needed in (
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.contrib.auth.middleware.AuthenticationMiddleware",
-    ):
-        # A site may have its own in their place, which nobody can tell from here.
-        if needed in installed[position:]:
-            yield Error(
-                f"{MIDDLEWARE} stands before {needed}, which it needs.",
-                hint="Move it behind.",
-                id="stepup.E026",
-            )
+    yield from _needs(MIDDLEWARE, installed[position:])
     login_required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
     if login_required in installed[:position]:
         yield Warning(
@@ -170,6 +168,20 @@ def _middleware(loaded: Settings) -> Iterator[CheckMessage]:
             hint="Move it between AuthenticationMiddleware and LoginRequiredMiddleware.",
             id="stepup.W040",
         )
+
+
+def _needs(middleware: str, behind: Sequence[str]) -> Iterator[CheckMessage]:
+    for needed in (
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+    ):
+        # A site may have its own in their place, which nobody can tell from here.
+        if needed in behind:
+            yield Error(
+                f"{middleware} stands before {needed}, which it needs.",
+                hint="Move it behind.",
+                id="stepup.E026",
+            )
 
 
 def _urls(loaded: Settings) -> Iterator[CheckMessage]:
@@ -282,6 +294,43 @@ def _sessions(loaded: Settings) -> Iterator[CheckMessage]:
         )
 
 
+def _renewal(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup.middleware import SessionRenewalMiddleware
+
+    installed = list(django_settings.MIDDLEWARE)
+    position = next(
+        (place for place, path in enumerate(installed) if _is_subclass(path, SessionRenewalMiddleware)), None
+    )
+    if position is not None:
+        yield from _needs(RENEWAL_MIDDLEWARE, installed[position:])
+    if not loaded.keep_refresh_token:
+        return
+    if position is None:
+        yield Warning(
+            "STEPUP['KEEP_REFRESH_TOKEN'] is on, but nothing uses a refresh token that is kept.",
+            hint=f"Add {RENEWAL_MIDDLEWARE!r} to MIDDLEWARE, or take the setting out.",
+            id="stepup.W050",
+        )
+    if loaded.session_engine == "django.contrib.sessions.backends.signed_cookies":
+        yield Warning(
+            "STEPUP['KEEP_REFRESH_TOKEN'] is on, but no refresh token is kept in sessions that are cookies: it would "
+            "come back with an old cookie, and be one that was used.",
+            hint="Use a session engine that keeps sessions on the server.",
+            id="stepup.W051",
+        )
+    elif not django_settings.DEBUG and _is_of_one_process(loaded.cache):
+        yield Warning(
+            "STEPUP['KEEP_REFRESH_TOKEN'] is on, but the processes of the site share no cache: two that use a refresh "
+            "token at the same time look to the provider like a thief, and it ends what the token is for.",
+            hint="Name a cache in STEPUP['CACHE'] that all processes share, such as Redis.",
+            id="stepup.W052",
+        )
+
+
+def _is_of_one_process(cache: str | None) -> bool:
+    return cache is None or django_settings.CACHES.get(cache, {}).get("BACKEND") in OF_ONE_PROCESS
+
+
 def _logout(loaded: Settings) -> Iterator[CheckMessage]:
     from stepup import inventory
     from stepup.sign_out import BackChannelLogoutView, FrontChannelLogoutView, LogoutView
@@ -329,7 +378,8 @@ def _base_library(loaded: Settings) -> Iterator[CheckMessage]:
         yield Warning(
             "mozilla_django_oidc.middleware.SessionRefresh interrupts fetches, and asks with parameters of "
             "its own. It works, but a step-up may ask again after it.",
-            hint="It reads OIDC_OP_AUTHORIZATION_ENDPOINT from the settings, so keep that while you keep it.",
+            hint=f"Put {RENEWAL_MIDDLEWARE!r} in its place. While you keep it, keep OIDC_OP_AUTHORIZATION_ENDPOINT in "
+            "the settings, where it reads that.",
             id="stepup.W044",
         )
     ignored = [name for name, value in IGNORED if getattr(django_settings, name, value) != value]

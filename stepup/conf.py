@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -67,6 +68,9 @@ class Settings:
         middleware: Django's ``MIDDLEWARE``.
         development_provider: ``STEPUP_PROVIDER`` as it stands, for the provider to read; production has none.
         client_authentication: one of :data:`CLIENT_AUTHENTICATIONS`.
+        renewal_grace: for how long a user goes on whose sign-in cannot be renewed because the OP does not answer.
+        keep_refresh_token: whether a refresh token that the OP gives is kept, to renew by.
+        renewal_exempt: paths, URL names and compiled patterns of paths on which nothing is renewed.
         cache: the Django cache through which processes share the OP's metadata and keys; None where they do not.
         userinfo: one of :data:`USERINFO`.
         user_claims: the claims that the site's hooks need; None where it does not say.
@@ -106,6 +110,9 @@ class Settings:
     max_pending: int
     pending_max_age: int
     renew_after: int
+    renewal_grace: int
+    keep_refresh_token: bool
+    renewal_exempt: tuple[Any, ...]
     client_authentication: str
     private_key: str = field(repr=False)
     private_key_id: str
@@ -128,6 +135,7 @@ class Settings:
     login_redirect_url: Any
     logout_redirect_url: Any
     session_cookie_name: str
+    session_is_always_saved: bool
     authenticate_class: str
     callback_class: str
     middleware: tuple[str, ...]
@@ -313,6 +321,11 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         max_pending=read.take("MAX_PENDING", 20, _whole(1, 100), "a whole number from 1 to 100"),
         pending_max_age=read.take("PENDING_MAX_AGE", 900, _whole(60, 86400), "seconds, from 60 to 86400"),
         renew_after=oidc("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", 60 * 15, _is_number, "a number of seconds"),
+        renewal_grace=read.take("RENEWAL_GRACE", 3600, _whole(0, 86400), "a whole number of seconds from 0 to 86400"),
+        keep_refresh_token=read.take("KEEP_REFRESH_TOKEN", False, _is_bool, "True or False"),
+        renewal_exempt=tuple(
+            oidc("OIDC_EXEMPT_URLS", (), _are_paths, "a list of URL names, paths and compiled regular expressions")
+        ),
         client_authentication=read.take(
             "CLIENT_AUTHENTICATION",
             "client_secret_basic" if oidc("OIDC_TOKEN_USE_BASIC_AUTH", False) else "client_secret_post",
@@ -347,6 +360,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         login_redirect_url=django_settings.LOGIN_REDIRECT_URL,
         logout_redirect_url=django_settings.LOGOUT_REDIRECT_URL,
         session_cookie_name=django_settings.SESSION_COOKIE_NAME,
+        session_is_always_saved=bool(django_settings.SESSION_SAVE_EVERY_REQUEST),
         authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView", _string, _PATH),
         callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView", _string, _PATH),
         middleware=tuple(django_settings.MIDDLEWARE),
@@ -467,6 +481,12 @@ def _string(value: object) -> bool:
 
 def _strings(value: object) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and all(map(_string, value))
+
+
+def _are_paths(value: object) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(
+        _string(path) or (isinstance(path, re.Pattern) and isinstance(path.pattern, str)) for path in value
+    )
 
 
 def _some_strings(value: Any) -> bool:

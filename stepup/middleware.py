@@ -1,4 +1,4 @@
-"""The door that needs no change to a view: protection by URL name, and the answer to `StepUpRequired`."""
+"""The doors that need no change to a view: protection by URL name, the answer to `StepUpRequired`, and renewal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch
 
-from stepup import conf, gate, session
+from stepup import clock, conf, gate, session
 from stepup.assurance import Requirement
 
-__all__ = ["StepUpMiddleware", "requirement_for"]
+__all__ = ["SessionRenewalMiddleware", "StepUpMiddleware", "requirement_for"]
 
 #: The views of the round trip itself, which a requirement would send in circles.
 OWN_VIEWS = frozenset(
@@ -90,6 +90,66 @@ class StepUpMiddleware:
     def _finish(request: HttpRequest, response: Any) -> Any:
         session.spare_cookie(request)
         return gate.seal(response) if gate.is_remembered(request) else response
+
+
+class SessionRenewalMiddleware:
+    """Renew a sign-in that has become older than ``OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS``, without the user's knowing.
+
+    It goes after Django's session and authentication middleware, and before :class:`StepUpMiddleware`, in place of
+    mozilla-django-oidc's ``SessionRefresh``.
+
+    Raises:
+        ImproperlyConfigured: where the server starts, if there is a mistake in the settings.
+    """
+
+    sync_capable = True
+    async_capable = True
+    process_view: Callable[..., Any]
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        self.process_view = self._aprocess_view if self.is_async else self._process_view
+        if self.is_async:
+            markcoroutinefunction(self)
+        conf.current()
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if self.is_async:
+            return self._acall(request)
+        return self._finish(request, self.get_response(request))
+
+    async def _acall(self, request: HttpRequest) -> Any:
+        return self._finish(request, await self.get_response(request))
+
+    @staticmethod
+    def _finish(request: HttpRequest, response: Any) -> Any:
+        if session.is_overtaken(request, conf.current(), now=clock.now()):
+            from stepup import renewal
+
+            renewal.save_carefully(request)
+        session.spare_cookie(request)
+        return response
+
+    def _process_view(self, request: HttpRequest, view: Any, args: Sequence[Any], kwargs: Any) -> HttpResponse | None:
+        if not session.is_renewal_due(request.session, now=clock.now()):
+            return None
+        return _renew(request)
+
+    async def _aprocess_view(
+        self, request: HttpRequest, view: Any, args: Sequence[Any], kwargs: Any
+    ) -> HttpResponse | None:
+        if not await session.ais_renewal_due(request.session, now=clock.now()):
+            return None
+        # The OP may have to be asked: work for a thread, and seldom done.
+        return await sync_to_async(_renew)(request)
+
+
+def _renew(request: HttpRequest) -> HttpResponse | None:
+    from stepup import renewal  # brings requests and cryptography
+
+    view_name: str = getattr(request.resolver_match, "view_name", "")
+    return None if is_own(view_name, conf.current()) else renewal.renew(request, view_name)
 
 
 def _passage(

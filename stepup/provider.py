@@ -164,6 +164,15 @@ class Provider:
             raise ProviderError("token", "not a bearer token")
         return answer
 
+    def refresh(self, refresh_token: str) -> dict[str, Any]:
+        """Exchange a refresh token (OpenID Connect Core 1.0, 12.1), with the client's authentication.
+
+        Raises:
+            TokenRequestRefused: the OP answered with an error; ``invalid_grant`` where the token is good for nothing.
+            ProviderError: it gave no usable answer.
+        """
+        return self.token_request({"grant_type": "refresh_token", "refresh_token": refresh_token})
+
     def userinfo(self, access_token: str) -> dict[str, Any] | str:
         """The userinfo response (OpenID Connect Core 1.0, 5.3): claims, or a signed JWT that has yet to be verified.
 

@@ -10,14 +10,14 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.contrib.sessions.backends.base import SessionBase
+from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieStore
 from django.http import HttpRequest
 
@@ -29,6 +29,7 @@ __all__ = ["Pending", "aevidence", "claims", "evidence"]
 EVIDENCE = "stepup"
 PENDING = "stepup_pending"
 SETTLED = "stepup_settled"
+RENEWAL = "stepup_renewal"
 
 #: For how long a step-up that was found satisfied must have satisfied its page too, in seconds.
 SETTLED_SECONDS = 10
@@ -38,15 +39,17 @@ _SUBJECT_CLAIMS = ("iss", "sub", "sid")
 #: A claim that takes more than this many characters as JSON is not kept: no OP sends such, and sessions are small.
 KEPT_LENGTH = 1000
 
-# mozilla-django-oidc's own keys, for its `SessionRefresh` middleware and for what a site reads itself.
+# mozilla-django-oidc's own keys: what a site reads itself, and what its `SessionRefresh` middleware goes by.
 BASE_PENDING = "oidc_states"
 BASE_NEXT = "oidc_login_next"
 BASE_EXPIRATION = "oidc_id_token_expiration"
 BASE_ID_TOKEN = "oidc_id_token"  # noqa: S105 - the name of a key
 BASE_ACCESS_TOKEN = "oidc_access_token"  # noqa: S105 - see above
 
+#: What a renewal changes.
+_RENEWED = (EVIDENCE, RENEWAL, BASE_EXPIRATION, BASE_ID_TOKEN, BASE_ACCESS_TOKEN)
 #: What goes where a session is lowered: all that came from the OP, and could prove something or bring proof back.
-PROOF = (EVIDENCE, SETTLED, BASE_EXPIRATION, BASE_ID_TOKEN, BASE_ACCESS_TOKEN)
+PROOF = (EVIDENCE, SETTLED, RENEWAL, BASE_EXPIRATION, BASE_ID_TOKEN, BASE_ACCESS_TOKEN)
 
 User = AbstractBaseUser | AnonymousUser
 
@@ -64,7 +67,7 @@ class Pending:
         requirement: what the answer has to prove; ``None`` where signing in is all.
         user: the primary key, as text, of the user who was signed in; ``None`` for nobody.
         started: when it was sent, in seconds since the epoch.
-        silent: sent with ``prompt=none`` by mozilla-django-oidc's middleware, without the user's knowing.
+        silent: sent with ``prompt=none``, to renew the sign-in without the user's knowing.
     """
 
     state: str = field(repr=False)
@@ -75,6 +78,23 @@ class Pending:
     user: str | None = None
     started: float
     silent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """How it stands with the renewal of a sign-in.
+
+    Attributes:
+        locked: the refresh token, encrypted; ``None`` where none is held.
+        failing_since: since when no renewal has succeeded, in seconds since the epoch; ``None`` where the last one has.
+        not_before: when the OP may be asked again by refresh token, in seconds since the epoch.
+        ended: why the OP no longer vouches for the user, in a word or two; empty where it does.
+    """
+
+    locked: str | None = field(default=None, repr=False)
+    failing_since: float | None = None
+    not_before: float = 0
+    ended: str = ""
 
 
 def evidence(request: HttpRequest) -> Evidence | None:
@@ -135,9 +155,19 @@ async def aread_evidence(session: SessionBase, user: User) -> Evidence | None:
 
 
 def record(
-    request: HttpRequest, user: AbstractBaseUser, claims: Mapping[str, Any], *, proof_claims: Iterable[str] = ()
+    request: HttpRequest,
+    user: AbstractBaseUser,
+    claims: Mapping[str, Any],
+    *,
+    proof_claims: Iterable[str] = (),
+    renewal: bool = False,
 ) -> Evidence:
-    """Add the evidence in validated claims to the session of a user who is signed in."""
+    """Add the evidence in validated claims to the session of a user who is signed in.
+
+    Args:
+        renewal: whether the ID token renews a sign-in, so that nobody need have authenticated for it. What it says
+            without a time is no fresher than it was.
+    """
     new = Evidence.from_claims(claims, proof_claims=proof_claims)
     old = read_evidence(request.session, user)
     together = old.add(new) if old and (old.issuer, old.subject) == (new.issuer, new.subject) else new
@@ -157,9 +187,112 @@ def record(
     return together
 
 
-def note_renewal(request: HttpRequest, *, due: float) -> None:
-    """Tell mozilla-django-oidc's `SessionRefresh` when it should renew next, in seconds since the epoch."""
-    request.session[BASE_EXPIRATION] = int(due)
+def note_renewal(request: HttpRequest, state: Renewal | None = None, *, due: float) -> None:
+    """Say when the sign-in is to be renewed next, in seconds since the epoch, and how it stands with that.
+
+    The former under mozilla-django-oidc's own key, for its `SessionRefresh`.
+    """
+    session, state = request.session, state or Renewal()
+    entry: dict[str, Any] = {}
+    if state.locked is not None:
+        entry["token"] = state.locked
+    if state.failing_since is not None:
+        entry["since"] = int(state.failing_since)
+    if state.not_before:
+        entry["next"] = int(state.not_before)
+    if state.ended:
+        entry["ended"] = state.ended
+    if entry or RENEWAL in session:
+        # Which of two is the newer. Where there has never been anything to say, there is nothing to overtake either.
+        session[RENEWAL] = {**entry, "n": _generation(session) + 1}
+    session[BASE_EXPIRATION] = int(due)
+
+
+def is_renewal_due(session: SessionBase, *, now: float) -> bool:
+    """Whether the sign-in should be renewed now; of a session that is there and came about through the OP."""
+    return session.session_key is not None and _is_due(session.get(BASE_EXPIRATION), now)
+
+
+async def ais_renewal_due(session: SessionBase, *, now: float) -> bool:
+    """As :func:`is_renewal_due`, for a session that may have to be loaded first."""
+    return session.session_key is not None and _is_due(await session.aget(BASE_EXPIRATION), now)
+
+
+def renewal(request: HttpRequest) -> Renewal | None:
+    """How it stands with the renewal; ``None`` where the evidence is another user's, who is not there to renew it."""
+    evidence, stored = request.session.get(EVIDENCE), request.session.get(RENEWAL)
+    if isinstance(evidence, dict) and evidence.get("pk") != str(request.user.pk):
+        return None
+    if not isinstance(stored, dict):
+        return Renewal()
+    locked, since, after, ended = (stored.get(key) for key in ("token", "since", "next", "ended"))
+    return Renewal(
+        locked=locked if isinstance(locked, str) else None,
+        failing_since=since if _is_time(since) else None,
+        not_before=after if _is_time(after) else 0,
+        ended=ended if isinstance(ended, str) else "",
+    )
+
+
+def login_backend(session: SessionBase) -> str:
+    """The path of the backend that the user of this session signed in with; empty where there is none."""
+    path = session.get(BACKEND_SESSION_KEY)
+    return path if isinstance(path, str) else ""
+
+
+def forget_evidence(request: HttpRequest) -> None:
+    """Of what has been proved in this session nothing counts any more."""
+    request.session.pop(EVIDENCE, None)
+
+
+def is_overtaken(request: HttpRequest, settings: conf.Settings, *, now: float) -> bool:
+    """Whether this session, once it is saved, may undo a renewal that another request has stored meanwhile.
+
+    That happens only after it was due, so that hardly a request has to look.
+    """
+    session = request.session
+    is_saved = session.modified or (settings.session_is_always_saved and session.accessed)
+    return is_saved and is_renewal_due(session, now=now)
+
+
+def adopt_renewal(request: HttpRequest) -> bool:
+    """Take over the renewal that another request has stored since this session was loaded, if there is one.
+
+    Returns:
+        Whether there is still such a session, of the same login.
+    """
+    session, stored = request.session, renewed(request.session)
+    if stored is None or not has_same_login(session, stored):
+        return False
+    if _generation(stored) > _generation(session):
+        _take_over(session, stored, _RENEWED)
+    return True
+
+
+def merge(request: HttpRequest, change: Callable[[], None]) -> bool:
+    """Make a change to the session as it is stored now, and store it at once, whatever else this request does to it.
+
+    Args:
+        change: makes it, to ``request.session``.
+
+    Returns:
+        Whether there still was such a session, of the same login.
+    """
+    session, stored = request.session, renewed(request.session)
+    if stored is None or not has_same_login(session, stored):
+        return False
+    before = snapshot(stored)
+    request.session = stored
+    try:
+        change()
+        _save(stored)
+    except UpdateError:
+        return False
+    finally:
+        request.session = session
+    gone = before.keys() - dict(stored.items()).keys()
+    _take_over(session, stored, [*changed_since(stored, before), *gone])
+    return True
 
 
 def id_token_hint(request: HttpRequest) -> str | None:
@@ -181,6 +314,8 @@ def add_pending(request: HttpRequest, pending: Pending, settings: conf.Settings)
     }
     if pending.user is not None:
         entry["user"] = pending.user
+    if pending.silent:
+        entry["silent"] = True
     if (requirement := pending.requirement) is not None:
         if settings.requirements.get(requirement.name) == requirement:
             entry["need"] = requirement.name
@@ -357,9 +492,30 @@ def _save(session: SessionBase) -> None:
     session.modified = _is_in_cookie(session)
 
 
+def _take_over(session: SessionBase, stored: SessionBase, keys: Iterable[str]) -> None:
+    """Have these keys be what they are where they are stored already, which is no change that has to be stored."""
+    modified = session.modified
+    for key in keys:
+        if key in stored:
+            session[key] = stored[key]
+        else:
+            session.pop(key, None)
+    session.modified = modified or _is_in_cookie(session)
+
+
 def is_on_server(session: SessionBase) -> bool:
     """Whether what is on the session stays here, and cannot be brought again by the browser when it is old."""
     return not _is_in_cookie(session)
+
+
+def _generation(session: SessionBase) -> int:
+    stored = session.get(RENEWAL)
+    number = stored.get("n") if isinstance(stored, dict) else None
+    return number if type(number) is int else 0
+
+
+def _is_due(expiration: object, now: float) -> bool:
+    return isinstance(expiration, (int, float)) and not isinstance(expiration, bool) and expiration <= now
 
 
 def _is_in_cookie(session: SessionBase) -> bool:
@@ -450,6 +606,7 @@ def _pending(state: str, entry: Mapping[str, Any], settings: conf.Settings) -> P
             requirement=requirement,
             user=entry.get("user"),
             started=entry["at"],
+            silent=entry.get("silent") is True,
         )
     except (KeyError, ValueError, TypeError, AttributeError):
         # Stored by another version, or for a requirement that the settings no longer have: nobody can judge by it.
@@ -480,5 +637,5 @@ def _fingerprint(requirement: Requirement) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
-def _is_time(value: object) -> bool:
+def _is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf

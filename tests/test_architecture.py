@@ -48,12 +48,14 @@ MAY_IMPORT = {
     "inventory": {"assurance", "conf", "gate", "middleware", "mixins", "report_only"},
     "decorators": {"assurance", "conf", "gate"},
     "mixins": {"assurance", "conf", "gate"},
-    "middleware": {"assurance", "conf", "gate", "session"},
+    "middleware": {"assurance", "clock", "conf", "gate", "session"},
     "templatetags.stepup": {"conf", "gate"},
-    "backends": {"challenge", "conf", "exceptions", "id_token", "models", "provider", "session"},
+    "backends": {"challenge", "clock", "conf", "exceptions", "id_token", "models", "provider", "session"},
+    "renewal": {"backends", "challenge", "clock", "conf", "exceptions", "provider", "session", "vault"},
     "sign_out": {"clock", "conf", "exceptions", "links", "logout_token", "provider", "session", "verdicts"},
     "views": {
-        "assurance", "backends", "challenge", "clock", "conf", "exceptions", "links", "provider", "session", "sign_out",
+        "assurance", "backends", "challenge", "clock", "conf", "exceptions", "links", "provider", "renewal", "session",
+        "sign_out",
         "signals", "verdicts",
     },
     "urls": {"conf", "sign_out", "views"},
@@ -66,7 +68,7 @@ MAY_IMPORT_LATER = {
     "apps": {"checks", "conf", "links"},
     "challenge": {"provider", "views"},
     "checks": {"backends", "gate", "id_token", "inventory", "middleware", "sign_out", "views"},
-    "middleware": {"links"},
+    "middleware": {"links", "renewal"},
 }
 
 
@@ -208,6 +210,7 @@ SESSION_KEYS = {
     "stepup",
     "stepup_pending",
     "stepup_settled",
+    "stepup_renewal",
     "oidc_states",
     "oidc_login_next",
     "oidc_id_token_expiration",

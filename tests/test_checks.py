@@ -72,9 +72,15 @@ class OwnBackChannelLogoutView(BackChannelLogoutView):
 SIGNED_COOKIES = "django.contrib.sessions.backends.signed_cookies"
 BASE_BACKEND = "mozilla_django_oidc.auth.OIDCAuthenticationBackend"
 MIDDLEWARE = "stepup.middleware.StepUpMiddleware"
+RENEWAL = "stepup.middleware.SessionRenewalMiddleware"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 LOGIN_REQUIRED = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+
+#: A site that renews its sign-ins, a cache that all its processes share, and sessions that are not.
+RENEWING = {"MIDDLEWARE": [SESSIONS, AUTHENTICATION, RENEWAL, MIDDLEWARE]}
+SHARED = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1"}}
+IN_COOKIES = {"SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies"}
 
 START = path("start/", AuthenticationRequestView.as_view(), name="oidc_authentication_init")
 BACK = path("back/", AuthenticationCallbackView.as_view(), name="oidc_authentication_callback")
@@ -216,6 +222,10 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
             {"MIDDLEWARE": [SESSIONS, AUTHENTICATION, MIDDLEWARE]},
         ),
         ({"MIDDLEWARE": [MIDDLEWARE, SESSIONS]}, {"MIDDLEWARE": ["own.Sessions", "own.Authentication", MIDDLEWARE]}),
+        (
+            {"MIDDLEWARE": [RENEWAL, SESSIONS, AUTHENTICATION, MIDDLEWARE]},
+            {"MIDDLEWARE": [SESSIONS, AUTHENTICATION, RENEWAL, MIDDLEWARE]},
+        ),
     ],
     "E027": [
         (stepup_with(PROTECTED_VIEWS={"openn": "mfa"}), stepup_with(PROTECTED_VIEWS={"open": "mfa"})),
@@ -379,6 +389,36 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         ({"OIDC_MAX_STATES": 5}, {"OIDC_MAX_STATES": 50}),
         ({"LOGIN_REDIRECT_URL_FAILURE": "/oh-no/"}, {"LOGIN_REDIRECT_URL_FAILURE": "/"}),
     ],
+    "W050": [
+        (
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), "CACHES": SHARED},
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), "CACHES": SHARED, **RENEWING},
+        )
+    ],
+    "W051": [
+        (
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), "CACHES": SHARED, **RENEWING, **IN_COOKIES},
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), "CACHES": SHARED, **RENEWING},
+        )
+    ],
+    "W052": [
+        (
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), **RENEWING},
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), **RENEWING, "DEBUG": True},
+        ),
+        (
+            {**stepup_with(KEEP_REFRESH_TOKEN=True, CACHE=None), **RENEWING, "CACHES": SHARED},
+            {**stepup_with(KEEP_REFRESH_TOKEN=False, CACHE=None), **RENEWING},
+        ),
+        (
+            {
+                **stepup_with(KEEP_REFRESH_TOKEN=True),
+                **RENEWING,
+                "CACHES": {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}},
+            },
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), **RENEWING, "CACHES": SHARED},
+        ),
+    ],
     "W048": [(stepup_with(REPORT_ONLY=["sudo"]), stepup_with(REPORT_ONLY=[]))],
 }
 
@@ -388,6 +428,7 @@ TOGETHER_WITH = {
     "E004": {"E006", "E028"},  # the requirement "mfa" is not there then
     "E050": {"W043"},  # that such sessions end nowhere is said in any case
     "E009": {"E029"},  # no secret is a short one too, where it signs
+    "W051": {"W043"},
 }
 
 

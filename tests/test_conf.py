@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,6 +115,8 @@ FULL = {
     "CACHE": None,
     "USERINFO": "never",
     "USER_CLAIMS": ["email", "groups"],
+    "KEEP_REFRESH_TOKEN": True,
+    "RENEWAL_GRACE": 0,
     "REPORT_ONLY": ["sudo"],
 }
 
@@ -149,6 +152,7 @@ def test_everything_can_be_said() -> None:
     assert settings.pushed_requests
     assert settings.cache is None
     assert (settings.userinfo, settings.user_claims) == ("never", ("email", "groups"))
+    assert (settings.keep_refresh_token, settings.renewal_grace) == (True, 0)
     assert settings.report_only == {"sudo"}
     assert settings.enforced_requirements.keys() == {"mfa", "assured"}
     assert "a private key" not in repr(settings)
@@ -168,6 +172,8 @@ OIDC = {
     "OIDC_REDIRECT_ALLOWED_HOSTS": ["app.example"],
     "OIDC_REDIRECT_REQUIRE_HTTPS": True,
     "OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS": 60,
+    "OIDC_EXEMPT_URLS": ["health", "/feed/", re.compile("/ticker/[0-9]+/")],
+    "SESSION_SAVE_EVERY_REQUEST": True,
     "OIDC_TOKEN_USE_BASIC_AUTH": True,
     "OIDC_VERIFY_SSL": "/etc/ssl/own.pem",
     "OIDC_PROXY": {"https": "http://proxy.example"},
@@ -201,6 +207,8 @@ def test_what_the_base_library_has_settings_for_is_read_from_these() -> None:
         "client_secret_basic",
         False,
     )
+    assert settings.renewal_exempt == ("health", "/feed/", re.compile("/ticker/[0-9]+/"))
+    assert settings.session_is_always_saved
     assert settings.username_algorithm == "site.users.name"
     assert (settings.verify_tls, settings.proxies) == ("/etc/ssl/own.pem", {"https": "http://proxy.example"})
     assert (settings.authenticate_class, settings.callback_class) == ("site.views.Authenticate", "site.views.Callback")
@@ -303,6 +311,8 @@ WRONG: dict[str, list[object]] = {
     "BACK_CHANNEL_LOGOUT": ["", "ended", 1, True, False, ["end"], {"end": 1}],
     "FRONT_CHANNEL_LOGOUT": [None, 1, "True", "end"],
     "DOCUMENTATION_URL": [None, "", 5],
+    "KEEP_REFRESH_TOKEN": [None, 1, "yes"],
+    "RENEWAL_GRACE": [None, -1, 86401, "3600", 3600.0, True],
     "REPORT_ONLY": [None, "sudo", True, [5], [""], {"sudo": 1}],
 }
 
@@ -443,6 +453,10 @@ def test_a_list_of_protected_views_needs_the_default_requirement() -> None:
         ("OIDC_PKCE_CODE_VERIFIER_SIZE", 64.0),
         ("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", "900"),
         ("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", True),
+        ("OIDC_EXEMPT_URLS", None),
+        ("OIDC_EXEMPT_URLS", "health"),
+        ("OIDC_EXEMPT_URLS", ["health", ""]),
+        ("OIDC_EXEMPT_URLS", [re.compile(b"health")]),
         ("OIDC_PROXY", "http://proxy.example"),
         ("OIDC_AUTHENTICATION_CALLBACK_URL", ["back"]),
         ("OIDC_REDIRECT_FIELD_NAME", None),

@@ -583,6 +583,9 @@ def test_the_settings_reference_has_the_defaults(settings: Any) -> None:
         "OIDC_VERIFY_KID": loaded.match_kid,
         "OIDC_CREATE_USER": loaded.create_users,
         "OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS": loaded.renew_after,
+        "OIDC_EXEMPT_URLS": list(loaded.renewal_exempt),
+        "KEEP_REFRESH_TOKEN": loaded.keep_refresh_token,
+        "RENEWAL_GRACE": loaded.renewal_grace,
         "OIDC_ALLOW_UNSECURED_JWT": False,
     }
     said = {name: ast.literal_eval(default[2:-2]) for name, default in CONFVALS if default.startswith("``")}

@@ -82,6 +82,8 @@ class Expected:
     otherwise: Answer | None = None
     #: The page that is asked for, and settings under which it is.
     page: str = "/decorated/"
+    #: Why a refresh token renews nothing, where that is what the personality is about.
+    renewal: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     #: Where it is a logout token that is odd: why it is refused, or that it is not.
     logout: str = ""
@@ -93,9 +95,12 @@ class Expected:
     def __str__(self) -> str:
         if self.logout:
             return self.logout
-        if self.sign_in == self.step_up:
-            return str(self.step_up)
-        return f"{self.step_up}; at a sign-in {self.sign_in}"
+        told = [str(self.step_up)]
+        if self.sign_in != self.step_up:
+            told.append(f"at a sign-in {self.sign_in}")
+        if self.renewal:
+            told.append(f"at a renewal ``renewal_failed``: {self.renewal}")
+        return "; ".join(told)
 
 
 def answer(verdict: str, reason: str = "", **more: Any) -> Expected:
@@ -197,6 +202,15 @@ EXPECTED: dict[str, Expected] = {
     "answers_unmet": answer("unmet", "error: unmet_authentication_requirements"),
     "answers_made_up_error": refused("error: other"),
     "refuses_codes": refused("token request refused: invalid_grant"),
+    "refresh_of_other_subject": answer("satisfied", renewal="sub: another in a renewal"),
+    "refresh_of_other_session": answer("satisfied", renewal="sid: another in a renewal"),
+    "refresh_with_later_auth_time": answer("satisfied", renewal="auth_time: mismatch in a renewal"),
+    "refresh_with_other_nonce": answer("satisfied", renewal="nonce: mismatch in a renewal"),
+    "refresh_with_authorized_party": answer("satisfied", renewal="azp: mismatch in a renewal"),
+    "refresh_without_id_token": answer("satisfied"),
+    "refresh_without_rotation": answer("satisfied"),
+    "refresh_server_error": answer("satisfied", renewal="token: status 500"),
+    "refuses_refresh_tokens": answer("satisfied", renewal="token request refused: invalid_grant"),
     "metadata_of_another_issuer": answer("unavailable", "metadata: issuer mismatch"),
     "metadata_without_endpoints": answer("unavailable", "metadata: no authorization_endpoint"),
     "keys_that_are_none": answer("unavailable", "jwks: not usable"),

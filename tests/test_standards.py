@@ -34,7 +34,7 @@ WANTED: dict[str, list[str]] = {
     "OpenID Connect Core 1.0": [
         *("3.1.2.1", "3.1.2.6", "3.1.3.3"),
         *(f"3.1.3.7 step {step}" for step in range(1, 14)),
-        *("3.1.3.8", "5.3.2", "5.5.1.1", "5.7", "9"),
+        *("3.1.3.8", "5.3.2", "5.5.1.1", "5.7", "9", "12.2"),
     ],
     "RFC 8725, JSON Web Token Best Current Practices": sections("3", 12),
     "RFC 7518, JSON Web Algorithms": ["3.2", "3.3", "3.4", "3.5"],

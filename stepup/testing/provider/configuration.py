@@ -85,7 +85,9 @@ class Client:
     authenticates with `private_key_jwt` and in no other way; its secret may be empty then. `require_pushed`: it has to
     push its authentication requests (RFC 9126). `backchannel_logout_uri` is told when somebody signs out here who has
     signed in there (`backchannel_logout_session_required`: with the session's `sid`, which it gets anyway), and
-    `frontchannel_logout_uri` is shown in a frame then; empty for no.
+    `frontchannel_logout_uri` is shown in a frame then; empty for no. `refresh_tokens`: it gets one without the scope
+    `offline_access` too. `amr_when_refreshed`: an ID token that a refresh token brings repeats `amr` and `acr`, which
+    Auth0 leaves out.
     """
 
     client_id: str
@@ -100,6 +102,8 @@ class Client:
     backchannel_logout_uri: str = ""
     backchannel_logout_session_required: bool = False
     frontchannel_logout_uri: str = ""
+    refresh_tokens: bool = False
+    amr_when_refreshed: bool = False
 
     def __post_init__(self) -> None:
         where = f"client {self.client_id!r}"

@@ -848,6 +848,81 @@ class KeysThatAreNone(Personality):
         return {"keys": "none"}
 
 
+# What a refresh token brings
+
+
+@personality
+class RefreshOfOtherSubject(Personality):
+    """The ID token that a refresh token brings is about somebody else."""
+
+    def refreshed_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "sub": "stepup|somebody-else"}
+
+
+@personality
+class RefreshOfOtherSession(Personality):
+    """The ID token that a refresh token brings has the ``sid`` of another session."""
+
+    def refreshed_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "sid": "another session"}
+
+
+@personality
+class RefreshWithLaterAuthTime(Personality):
+    """The ID token that a refresh token brings says that the person has authenticated just now."""
+
+    def refreshed_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "auth_time": claims["iat"] + 1}
+
+
+@personality
+class RefreshWithOtherNonce(Personality):
+    """The ID token that a refresh token brings has a ``nonce``, of no request."""
+
+    def refreshed_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "nonce": "a nonce that nobody sent"}
+
+
+@personality
+class RefreshWithAuthorizedParty(Personality):
+    """The ID token that a refresh token brings has an ``azp``, which the first one had not."""
+
+    def refreshed_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "azp": claims["aud"]}
+
+
+@personality
+class RefreshWithoutIdToken(Personality):
+    """A refresh token brings no ID token, which is allowed."""
+
+    def refresh_response(self, response: dict[str, Any]) -> dict[str, Any]:
+        return without(response, "id_token")
+
+
+@personality
+class RefreshWithoutRotation(Personality):
+    """A refresh token stays good, and brings no other, which is allowed."""
+
+    rotates = False
+
+
+@personality
+class RefreshServerError(Personality):
+    """A refresh token is taken, and answered with 500."""
+
+    def refresh_answer(self, response: HttpResponse) -> HttpResponse:
+        return HttpResponse("Internal Server Error", content_type="text/plain", status=500)
+
+
+@personality
+class RefusesRefreshTokens(Personality):
+    """Each refresh token is refused with 403 ``invalid_grant``, as by Auth0 where it was revoked."""
+
+    def refresh_answer(self, response: HttpResponse) -> HttpResponse:
+        error = {"error": "invalid_grant", "error_description": "Unknown or invalid refresh token."}
+        return JsonResponse(error, status=403)
+
+
 # Logout tokens
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 import pyotp
-from authlib.oauth2.rfc6749 import TokenMixin
+from authlib.oauth2.rfc6749 import ClientMixin, TokenMixin
 from authlib.oidc.core import AuthorizationCodeMixin
 
 from stepup.testing.provider.action import Proved
@@ -24,6 +24,9 @@ TIME_STEP = 30
 
 #: Seconds that a pushed authentication request waits for its person (RFC 9126, section 2.2).
 PUSHED_LIFETIME = 60
+
+#: Seconds that a refresh token is good for: longer than anybody runs this provider.
+REFRESH_LIFETIME = 30 * 24 * 3600
 
 #: Wrong codes a person may enter within `ATTEMPTS_WINDOW` seconds.
 ATTEMPTS = 5
@@ -231,6 +234,26 @@ class AccessToken(TokenMixin):
         return False
 
 
+@dataclass(frozen=True)
+class RefreshToken(TokenMixin):
+    """A refresh token, as Authlib asks about it.
+
+    `code` is the authorization code that its family began with: what a token was exchanged for is of the same family.
+    """
+
+    token: str
+    client_id: str
+    scope: str
+    code: str
+    authentication: Authentication
+
+    def check_client(self, client: ClientMixin) -> bool:
+        return bool(client.get_client_id() == self.client_id)
+
+    def get_scope(self) -> str:
+        return self.scope
+
+
 class OneTimeCodes:
     """Checks time-based codes (RFC 6238): each is good once, and only a few may be guessed."""
 
@@ -317,6 +340,11 @@ class State:
         #: Codes that were used, for as long as the access token they gave: to revoke it if they come again.
         self.spent_codes: Shelf[str] = Shelf(ttl=3600, limit=10_000, clock=clock)
         self.access_tokens: Shelf[AccessToken] = Shelf(ttl=3600, limit=10_000, clock=clock)
+        self.refresh_tokens: Shelf[RefreshToken] = Shelf(ttl=REFRESH_LIFETIME, limit=10_000, clock=clock)
+        #: Refresh tokens that were exchanged for others.
+        self.spent_refresh_tokens: Shelf[str] = Shelf(ttl=REFRESH_LIFETIME, limit=10_000, clock=clock)
+        #: The families, by their code, whose tokens are good.
+        self.families: Shelf[str] = Shelf(ttl=REFRESH_LIFETIME, limit=10_000, clock=clock)
         self.pushed: Shelf[PushedRequest] = Shelf(ttl=PUSHED_LIFETIME, limit=1_000, clock=clock)
         #: The names of client assertions that were used (RFC 7523, section 3).
         self.assertions: Shelf[str] = Shelf(ttl=700, limit=10_000, clock=clock)
@@ -367,6 +395,9 @@ class State:
             self.codes,
             self.spent_codes,
             self.access_tokens,
+            self.refresh_tokens,
+            self.spent_refresh_tokens,
+            self.families,
             self.pushed,
             self.assertions,
             self.visited,
