@@ -120,8 +120,22 @@ class RunningProvider:
         """
         self._control("POST", f"/control/behave/{quote(name, safe='')}")
 
+    def configure(self, configuration: Configuration) -> None:
+        """Know other people and applications, from now on and through each `reset`. It goes on listening where it is.
+
+        Raises `ProviderError` where the configuration says that it listens elsewhere, or is wrong.
+        """
+        self._control("POST", "/control/configure", json.dumps(configuration.to_dict()))
+
+    def set_clock(self, ahead: float) -> None:
+        """Be so many seconds ahead of the machine's clock (negative: behind it), until the next `reset`.
+
+        Raises `ProviderError`.
+        """
+        self._control("POST", f"/control/clock/{round(ahead * 1000)}")
+
     def reset(self) -> None:
-        """Forget sessions, codes, tokens and records, and behave as at the start; the keys stay.
+        """Forget sessions, codes, tokens and records, and behave as configured; the keys stay, and the clock is right.
 
         Raises `ProviderError`.
         """
@@ -135,7 +149,7 @@ class RunningProvider:
         """End the process. Calling it again does nothing."""
         _end(self._process)
 
-    def _control(self, method: str, path: str) -> bytes:
+    def _control(self, method: str, path: str, body: str = "") -> bytes:
         # Not through a session of `requests`: tests replace those, and they may know of a proxy.
         host = urlsplit(self.issuer).hostname or ""
         connection: http.client.HTTPConnection
@@ -144,7 +158,7 @@ class RunningProvider:
         else:
             connection = http.client.HTTPConnection(host, self.port, timeout=10)
         try:
-            connection.request(method, path, headers={"X-Stepup-Control": self._control_secret})
+            connection.request(method, path, body.encode() or None, headers={"X-Stepup-Control": self._control_secret})
             response = connection.getresponse()
             content = response.read()
         except OSError as error:

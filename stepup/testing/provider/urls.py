@@ -32,5 +32,8 @@ urlpatterns = [
     path("control/logout-token", views.logout_token_for),
     path("control/logout", views.log_out_from),
     path("control/reset", views.reset),
+    path("control/configure", views.configure),
+    path("control/clock/<int:milliseconds>", views.set_clock),
+    path("control/clock/-<int:milliseconds>", views.set_clock_back),
     path("control/behave/<str:name>", views.behave),
 ]
