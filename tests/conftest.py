@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,9 @@ from stepup.testing.provider import Client as OPClient
 from stepup.testing.provider import Configuration, launch
 from stepup.testing.provider.launcher import RunningProvider
 from tests.visitor import CALLBACK, Visitor
+
+#: Where the benchmarks are run, pytest has loaded it already.
+pytest_plugins = [] if "stepup.testing.plugin" in sys.modules else ["pytester", "stepup.testing.plugin"]
 
 CLIENT_SECRET = django_settings.OIDC_RP_CLIENT_SECRET
 

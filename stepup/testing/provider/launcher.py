@@ -63,8 +63,17 @@ class LogoutRecord(NamedTuple):
 class RunningProvider:
     """A provider that answers. Use it in a `with` statement, or call `stop`."""
 
-    def __init__(self, process: subprocess.Popen[str], issuer: str, control_secret: str, certificate: str = "") -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[str],
+        configuration: Configuration,
+        issuer: str,
+        control_secret: str,
+        certificate: str = "",
+    ) -> None:
         self._process = process
+        #: What it has been told, last.
+        self.configuration = configuration
         self._control_secret = control_secret
         self.issuer = issuer
         self.port = urlsplit(issuer).port or 80
@@ -126,6 +135,7 @@ class RunningProvider:
         Raises `ProviderError` where the configuration says that it listens elsewhere, or is wrong.
         """
         self._control("POST", "/control/configure", json.dumps(configuration.to_dict()))
+        self.configuration = configuration
 
     def set_clock(self, ahead: float) -> None:
         """Be so many seconds ahead of the machine's clock (negative: behind it), until the next `reset`.
@@ -193,7 +203,7 @@ def launch(configuration: Configuration, *, timeout: float = 30) -> RunningProvi
     if "issuer" not in message:
         _end(process)
         raise ProviderError(message.get("error", "the provider did not start"))
-    return RunningProvider(process, message["issuer"], control_secret, message["certificate"])
+    return RunningProvider(process, configuration, message["issuer"], control_secret, message["certificate"])
 
 
 def _exchange(process: subprocess.Popen[str], line: str) -> dict[str, Any]:

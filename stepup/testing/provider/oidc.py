@@ -537,7 +537,8 @@ class Provider:
         now = self.configuration
         if (configuration.host, configuration.port, configuration.tls) != (now.host, now.port, now.tls):
             raise ConfigurationError("a provider that runs cannot listen elsewhere")
-        self.behave(configuration.personality)
+        if configuration.personality != now.personality:
+            self.behave(configuration.personality)
         self._know(configuration)
 
     def _know(self, configuration: Configuration) -> None:
