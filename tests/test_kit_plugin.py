@@ -255,45 +255,12 @@ def test_asynchronous_tests(project: pytest.Pytester) -> None:
     project.runpytest_subprocess(*LOADED).assert_outcomes(passed=4)
 
 
-def test_those_who_do_without_pytest_django_have_their_own_database(project: pytest.Pytester) -> None:
-    project.makeconftest(
-        """
-        import os, sys
-        import django, pytest
-        sys.path.insert(0, os.path.dirname(__file__))
-        os.environ["DJANGO_SETTINGS_MODULE"] = "pay_settings"
-        django.setup()
-
-        @pytest.fixture(scope="session")
-        def database():
-            from django.test.utils import get_runner, setup_databases, setup_test_environment, teardown_databases
-            setup_test_environment()
-            before = setup_databases(verbosity=0, interactive=False)
-            yield
-            teardown_databases(before, verbosity=0)
-
-        @pytest.fixture
-        def db(database):
-            pass
-        """
-    )
+def test_without_pytest_django_a_fixture_says_what_is_missing(project: pytest.Pytester) -> None:
     project.makeini("[pytest]\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n")
-    project.makepyfile(
-        """
-        from stepup import conf
-        from stepup.testing.assertions import assert_satisfied
-
-        def test_client(stepup_client, stepup_settings):
-            stepup_settings(LEEWAY=3)
-            stepup_client.elevate("mfa")
-            assert_satisfied(stepup_client, "mfa")
-            assert stepup_client.get("/salary/").status_code == 200
-
-        def test_settings_are_back():
-            assert conf.current().leeway == 30
-        """
-    )
-    project.runpytest_subprocess(*LOADED, "-p", "no:django").assert_outcomes(passed=2)
+    project.makepyfile("def test_client(stepup_client): pass\ndef test_else(): pass")
+    result = project.runpytest_subprocess(*LOADED, "-p", "no:django")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*fixture 'db' not found"])
 
 
 def test_what_pytest_shows_of_the_fixtures_tells_what_they_are_for(project: pytest.Pytester) -> None:

@@ -1,7 +1,8 @@
 """The pytest plugin, which is there as soon as the package is installed.
 
 It costs a suite that does not use it next to nothing: neither Django nor anything else is imported before a fixture of
-it runs. The fixtures need the packages of ``django-stepup[testing]``.
+it runs. The fixtures need the packages of ``django-stepup[testing]``, pytest-django among them: whose ``db`` makes the
+database, and whose ``settings`` puts back in one order what a test has changed through it and through these.
 """
 
 from __future__ import annotations
@@ -35,20 +36,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def stepup_settings(request: pytest.FixtureRequest) -> Iterator[StepUpSettings]:
+def stepup_settings(settings: Any) -> StepUpSettings:
     """Change settings until the end of the test: ``stepup_settings(LEEWAY=0, OIDC_RP_SIGN_ALGO="ES256")``.
     Names that begin with OIDC_ are settings of their own, all others are keys of STEPUP. A mistake in them is an error
     at once.
     """
-    from stepup.testing.site import Overrides, OverridesOfPytestDjango, StepUpSettings
+    from stepup.testing.site import OverridesOfPytestDjango, StepUpSettings
 
-    fixture = _fixture(request, "settings")
-    if fixture is not None:
-        yield StepUpSettings(OverridesOfPytestDjango(fixture))
-        return
-    overrides = Overrides()
-    yield StepUpSettings(overrides)
-    overrides.restore()
+    return StepUpSettings(OverridesOfPytestDjango(settings))
 
 
 @pytest.fixture
@@ -64,7 +59,7 @@ def stepup_clock() -> Iterator[Clock]:
 
 
 @pytest.fixture
-def stepup_client(request: pytest.FixtureRequest) -> StepUpClient:
+def stepup_client(db: None, stepup_settings: StepUpSettings) -> StepUpClient:
     """Django's test client, that can sign in, be elevated, and step up at the provider.
     ``stepup_client.sign_in(user, amr=["pwd"])`` signs in through the backend, with these claims.
     ``stepup_client.elevate("mfa", age=60)`` has its session prove a requirement, as of a minute ago.
@@ -73,25 +68,24 @@ def stepup_client(request: pytest.FixtureRequest) -> StepUpClient:
     """
     from stepup.testing.clients import StepUpClient
 
-    _prepare(request)
+    stepup_settings.need_no_provider()
     return StepUpClient()
 
 
 @pytest.fixture
-def stepup_async_client(request: pytest.FixtureRequest) -> AsyncStepUpClient:
+def stepup_async_client(db: None, stepup_settings: StepUpSettings) -> AsyncStepUpClient:
     """The same as stepup_client for asynchronous tests: ``await stepup_async_client.elevate("mfa")``."""
     from stepup.testing.clients import AsyncStepUpClient
 
-    _prepare(request)
+    stepup_settings.need_no_provider()
     return AsyncStepUpClient()
 
 
 @pytest.fixture
-def stepup_user(request: pytest.FixtureRequest) -> Any:
+def stepup_user(db: None) -> Any:
     """A user of the site, with no password and no proof of anything."""
     from stepup.testing.factories import UserFactory
 
-    _fixture(request, "db")
     return UserFactory.create()
 
 
@@ -118,20 +112,3 @@ def stepup_provider(
     marker = request.node.get_closest_marker(MARKER)
     with provider_for(stepup_settings, *(marker.args if marker is not None else ())) as provider:
         yield provider
-
-
-def _prepare(request: pytest.FixtureRequest) -> None:
-    """What a client needs: a database, and somewhere for a challenge to lead to."""
-    _fixture(request, "db")
-    settings: StepUpSettings = request.getfixturevalue("stepup_settings")
-    if MARKER in request.fixturenames:
-        request.getfixturevalue(MARKER)
-    settings.need_no_provider()
-
-
-def _fixture(request: pytest.FixtureRequest, name: str) -> Any:
-    """A fixture of pytest-django, or of a suite that does without it; None where there is none."""
-    try:
-        return request.getfixturevalue(name)
-    except pytest.FixtureLookupError:
-        return None
