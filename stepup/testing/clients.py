@@ -1,12 +1,13 @@
 """Test clients that sign in, step up, and go to the provider and back.
 
-What they put on the session is put there by the callback view, as it does once an ID token was verified and its user
-found. Only what comes before that is left out, which :meth:`StepUpClient.step_up` goes through in full.
+They sign in through the site's own backend and callback view, with all their hooks, from where the provider has
+answered and its ID token was verified. What comes before that is left out; :meth:`StepUpClient.step_up` goes through
+all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from importlib import import_module
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -23,11 +24,10 @@ from django.utils.module_loading import import_string
 from stepup import clock, conf, gate, renewal, session
 from stepup.assurance import Evidence, Requirement
 from stepup.backends import StepUpBackend, VerifiedLogin
-from stepup.exceptions import AccountRefused
 from stepup.models import Identity
 from stepup.session import Pending
 from stepup.testing import op, tokens
-from stepup.testing.challenges import Asked, asked_by
+from stepup.testing.challenges import asked_by
 from stepup.testing.driver import Factor, Person
 from stepup.testing.site import earlier
 from stepup.views import AuthenticationCallbackView
@@ -39,6 +39,10 @@ MOST_REDIRECTS = 10
 
 #: Signs ID tokens that nobody verifies any more: those of sites that keep them.
 _SECRET = "signs what was verified before it was made"  # noqa: S105 - of no use to anybody
+
+
+#: The steps of a round trip: to a test client's arguments for a request, the response, and to the last one the page.
+Trip = Generator[dict[str, Any], Any, Any]
 
 
 class _Browser:
@@ -53,7 +57,7 @@ class _Browser:
 
     def _request(self) -> HttpRequest:
         """A request of this browser, with its session and user."""
-        request = RequestFactory().get("/")
+        request = RequestFactory().get("/", {"code": "what the provider sends"})
         name, engine = django_settings.SESSION_COOKIE_NAME, import_module(django_settings.SESSION_ENGINE)
         cookie = self.cookies.get(name)
         request.session = engine.SessionStore(cookie.value if cookie else None)
@@ -81,20 +85,14 @@ class _Browser:
     def _come_back(
         self, request: HttpRequest, user: Any, requirement: Requirement | None, age: float, claims: Mapping[str, Any]
     ) -> tuple[Any, AuthenticationCallbackView]:
-        """What the callback view does with an ID token of these claims, as if it had come `age` seconds ago."""
-        if user is None:
+        """What the backend and the callback view make of an ID token of these claims, `age` seconds ago."""
+        if user is None and "sub" not in claims:
             user = request.user if request.user.is_authenticated else _new_user()
-        path, backend = _backend()
-        if not backend.user_can_authenticate(user):
-            raise AccountRefused("inactive")
-        if request.user.is_authenticated and request.user.pk != user.pk:
+        subject = claims["sub"] if user is None else link(user, claims.get("sub", ""))
+        if request.user.is_authenticated and not _is_about(request.user, subject):
             self._leave(request)
-        backend.request, user.backend = request, path
-        subject = link(user)
         with earlier(age):
-            said = tokens.present({**tokens.claims(sub=subject), **claims})
-            id_token = tokens.sign(said, "HS256", key=_SECRET)
-            login = user.stepup_login = VerifiedLogin(backend, said, "an access token", id_token)
+            said = tokens.present({**tokens.claims(sub=subject), **(_profile(user) if user else {}), **claims})
             view = _callback_view(request)
             view.pending = pending = Pending(
                 state="",
@@ -102,11 +100,15 @@ class _Browser:
                 code_verifier=None,
                 next="",
                 requirement=requirement,
-                user=str(user.pk) if request.user.is_authenticated else None,
+                user=str(request.user.pk) if request.user.is_authenticated else None,
                 started=clock.now(),
             )
             view.saved = session.snapshot(request.session)
-            view._accept(request, pending, user, login, {})
+            path, backend = _backend(said)
+            user = backend.authenticate(request, nonce=pending.nonce)
+            user.backend = path
+            login: VerifiedLogin = user.stepup_login
+            view._accept(request, pending, user, login, session.changed_since(request.session, view.saved))
         if session.login_pk(request.session) != str(user.pk):
             raise AssertionError(f"{user} could not be signed in: the provider has ended their session.")
         if age:
@@ -132,6 +134,21 @@ class _Browser:
                 "secure": django_settings.SESSION_COOKIE_SECURE or "",
             }
         )
+
+    def _round_trip(self, response: Any, username: str, factor: Factor | None, choices: Mapping[str, bool]) -> Trip:
+        """Gives the addresses on the site to ask for, and takes the responses. Returns the last one."""
+        asked = asked_by(response)
+        if asked is None:
+            raise AssertionError(f"Status {response.status_code} is no challenge: there is nothing to step up for.")
+        if asked.start:
+            response = yield {"path": asked.start}
+        back = self._walk(response["Location"], username, factor, choices)
+        response = yield _address(back)  # the callback, with a code or an error
+        for _ in range(MOST_REDIRECTS):
+            if not (url := _within(response, back)):
+                break
+            response = yield _address(url)
+        return response
 
     def _walk(self, url: str, username: str, factor: Factor | None, choices: Mapping[str, bool]) -> str:
         """Do at the provider what its pages ask for. Returns where it sends the browser."""
@@ -162,14 +179,15 @@ class StepUpClient(_Browser, Client):
         Args:
             user: by default whoever is signed in already, or else a new one. Somebody else is signed out first.
             age: how many seconds ago that was: ``auth_time``, unless it is among the claims.
-            claims: such as ``amr`` or ``acr``; by default there is no proof of anything but the time. ``ABSENT`` of
-                :mod:`stepup.testing.tokens` leaves one out.
+            claims: such as ``amr`` or ``acr``, or what the site's backend looks for; by default there is no proof of
+                anything but the time, and what the user is called. ``ABSENT`` of :mod:`stepup.testing.tokens` leaves
+                one out. With ``sub`` and no user, it is for the backend to find an account or to make one.
 
         Returns:
-            The user.
+            The user, as the backend has found them.
 
         Raises:
-            AccountRefused: the backend lets this user not sign in, because they are not active.
+            AccountRefused: the backend does not let them sign in, because they are not active for instance.
         """
         return self._sign_in(user, age, claims)
 
@@ -211,16 +229,11 @@ class StepUpClient(_Browser, Client):
             AssertionError: the response is no challenge.
             StuckError: the person cannot go on; the message names the page.
         """
-        asked = expect_challenge(response)
-        if asked.start:
-            response = self.get(asked.start)
-        back = self._walk(response["Location"], username, factor, choices)
-        response = self.get(**_address(back))  # the callback, with a code or an error
-        for _ in range(MOST_REDIRECTS):
-            if not (url := _within(response, back)):
-                break
-            response = self.get(**_address(url))
-        return response
+        trip = self._round_trip(response, username, factor, choices)
+        address, page = _next(trip)
+        while address is not None:
+            address, page = _next(trip, self.get(**address))
+        return page
 
     def evidence(self) -> Evidence | None:
         """What has been proved in this session about its user; ``None`` for nothing."""
@@ -242,16 +255,11 @@ class AsyncStepUpClient(_Browser, AsyncClient):
         self, response: Any, username: str = "", *, factor: Factor | None = "push", **choices: bool
     ) -> Any:
         """As :meth:`StepUpClient.step_up`."""
-        asked = expect_challenge(response)
-        if asked.start:
-            response = await self.get(asked.start)
-        back = await sync_to_async(self._walk)(response["Location"], username, factor, choices)
-        response = await self.get(**_address(back))
-        for _ in range(MOST_REDIRECTS):
-            if not (url := _within(response, back)):
-                break
-            response = await self.get(**_address(url))
-        return response
+        trip = self._round_trip(response, username, factor, choices)
+        address, page = await sync_to_async(_next)(trip)
+        while address is not None:
+            address, page = await sync_to_async(_next)(trip, await self.get(**address))
+        return page
 
     async def evidence(self) -> Evidence | None:
         """As :meth:`StepUpClient.evidence`."""
@@ -279,30 +287,49 @@ def proof_of(requirement: Requirement) -> dict[str, Any]:
     return proof
 
 
-def expect_challenge(response: Any) -> Asked:
-    """What a response asks for.
-
-    Raises:
-        AssertionError: it is no challenge.
-    """
-    asked = asked_by(response)
-    if asked is None:
-        raise AssertionError(f"Status {response.status_code} is no challenge: there is nothing to step up for.")
-    return asked
-
-
 def _new_user() -> Any:
     from stepup.testing.factories import UserFactory  # brings factory-boy, for those who leave it to us
 
     return UserFactory.create()
 
 
-def _backend() -> tuple[str, StepUpBackend]:
+class _VerifiedAlready(StepUpBackend):
+    """Has claims where others have to ask the provider. It stands below the site's own backend, so that its hooks are
+    asked."""
+
+    said: Mapping[str, Any]
+
+    def get_token(self, payload: dict[str, Any]) -> dict[str, Any]:
+        id_token = tokens.sign(self.said, "HS256", key=_SECRET)
+        return {"access_token": "an access token", "id_token": id_token}
+
+    def verify_token(self, token: Any, **kwargs: Any) -> dict[str, Any]:
+        return dict(self.said)
+
+    def get_userinfo(self, access_token: str, id_token: str, payload: dict[str, Any]) -> dict[str, Any]:
+        return dict(self.said)
+
+
+def _backend(said: Mapping[str, Any]) -> tuple[str, StepUpBackend]:
+    """The site's backend, by the name that it has in the settings, and one that is it and knows these claims."""
     for path in django_settings.AUTHENTICATION_BACKENDS:
-        backend = import_string(path)
-        if isinstance(backend, type) and issubclass(backend, StepUpBackend):
-            return path, backend()
+        site = import_string(path)
+        if isinstance(site, type) and issubclass(site, StepUpBackend):
+            bases = (_VerifiedAlready,) if site is StepUpBackend else (site, _VerifiedAlready)
+            return path, type(site.__name__, bases, {"said": said})()
     raise AssertionError("AUTHENTICATION_BACKENDS has no StepUpBackend, nor a sub-class of it.")
+
+
+def _is_about(user: Any, subject: str) -> bool:
+    """Whether a user is the one that a subject stands for."""
+    return bool(Identity.objects.filter(issuer=conf.current().issuer, subject=subject, user=user.pk).exists())
+
+
+def _profile(user: Any) -> dict[str, Any]:
+    """What a provider that knows a user says about them (OpenID Connect Core 1.0, section 5.1)."""
+    email = getattr(user, user.get_email_field_name(), "") or ""
+    names = {"given_name": getattr(user, "first_name", ""), "family_name": getattr(user, "last_name", "")}
+    return {"email": email, "email_verified": True, **{claim: name for claim, name in names.items() if name}}
 
 
 def _callback_view(request: HttpRequest) -> AuthenticationCallbackView:
@@ -312,6 +339,14 @@ def _callback_view(request: HttpRequest) -> AuthenticationCallbackView:
     view: AuthenticationCallbackView = view_class()
     view.setup(request)
     return view
+
+
+def _next(trip: Trip, response: Any = None) -> tuple[dict[str, Any] | None, Any]:
+    """What to ask for next; or None, and the page at the end."""
+    try:
+        return trip.send(response), None
+    except StopIteration as end:
+        return None, end.value
 
 
 def _address(url: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ SUBJECT = "auth0|5f7c8ec7c33c6c004bbafe82"
 LIFETIME = 300
 
 #: As the value of a claim, a header parameter or a member of a JWK: leave it out.
-ABSENT: Any = object()
+ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "ABSENT"})()
 
 #: What an ID token says after multi-factor authentication as Auth0 does it, and what it says without: nothing.
 WITH_MFA: Mapping[str, Any] = {"amr": ["mfa"], "acr": MULTI_FACTOR, "auth_time": ABSENT}
