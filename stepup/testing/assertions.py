@@ -56,7 +56,7 @@ def assert_satisfied(client: Any, needs: gate.Needs = "mfa", *, max_age: int | N
     """What was proved in the session of a client satisfies a requirement.
 
     Args:
-        client: one of :mod:`stepup.testing.clients`.
+        client: a client of the kit.
         needs: what a door may be given.
         max_age: in seconds, beside the name of a requirement.
 

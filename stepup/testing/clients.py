@@ -180,7 +180,7 @@ class StepUpClient(_Browser, Client):
             user: by default whoever is signed in already, or else a new one. Somebody else is signed out first.
             age: how many seconds ago that was: ``auth_time``, unless it is among the claims.
             claims: such as ``amr`` or ``acr``, or what the site's backend looks for; by default there is no proof of
-                anything but the time, and what the user is called. ``ABSENT`` of :mod:`stepup.testing.tokens` leaves
+                anything but the time, and what the user is called. ``ABSENT`` of ``stepup.testing.tokens`` leaves
                 one out. With ``sub`` and no user, it is for the backend to find an account or to make one.
 
         Returns:

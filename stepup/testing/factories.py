@@ -110,7 +110,7 @@ class IDTokenFactory(ClaimsFactory):
 
     It takes claims as :class:`ClaimsFactory` does, and ``alg`` (the site's own, by default), ``key`` (a
     :class:`~stepup.testing.tokens.SigningKey` or a secret) and ``header`` (parameters, of which ``ABSENT`` leaves one
-    out). ``KEYS`` of :mod:`stepup.testing.tokens` are the keys that sign where none is given; the site believes one of
+    out). ``KEYS`` of ``stepup.testing.tokens`` are the keys that sign where none is given; the site believes one of
     them with ``stepup_settings(OIDC_RP_IDP_SIGN_KEY=KEYS["rsa"].pem.decode())``.
     """
 
@@ -133,7 +133,7 @@ class IDTokenFactory(ClaimsFactory):
     if TYPE_CHECKING:
 
         @classmethod
-        def build(cls, **kwargs: Any) -> str:  # type: ignore[override] # what is made of the claims
+        def build(cls, **kwargs: Any) -> str:
             """A token."""
 
 

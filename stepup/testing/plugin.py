@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def stepup_settings(settings: Any) -> StepUpSettings:
     """Change settings until the end of the test: ``stepup_settings(LEEWAY=0, OIDC_RP_SIGN_ALGO="ES256")``.
-    Names that begin with OIDC_ are settings of their own, all others are keys of STEPUP. A mistake in them is an error
+    Names that begin with "OIDC" are settings of their own, all others are keys of STEPUP. A mistake in them is an error
     at once.
     """
     from stepup.testing.site import OverridesOfPytestDjango, StepUpSettings

@@ -19,7 +19,7 @@ __all__ = ["StepUpTestMixin"]
 class StepUpTestMixin:
     """Goes before ``django.test.TestCase``, or another of its kind.
 
-    ``self.client`` and ``self.async_client`` are those of :mod:`stepup.testing.clients`. Nothing asks the network.
+    ``self.client`` and ``self.async_client`` are those of ``stepup.testing.clients``. Nothing asks the network.
 
     Attributes:
         stepup_personality: that of the provider, see the table of personalities.
