@@ -89,7 +89,7 @@ class _Browser:
         if user is None and "sub" not in claims:
             user = request.user if request.user.is_authenticated else _new_user()
         subject = claims["sub"] if user is None else link(user, claims.get("sub", ""))
-        if request.user.is_authenticated and not _is_about(request.user, subject):
+        if request.user.is_authenticated and not _is_same(request.user, user, subject):
             self._leave(request)
         with earlier(age):
             said = tokens.present({**tokens.claims(sub=subject), **(_profile(user) if user else {}), **claims})
@@ -320,9 +320,11 @@ def _backend(said: Mapping[str, Any]) -> tuple[str, StepUpBackend]:
     raise AssertionError("AUTHENTICATION_BACKENDS has no StepUpBackend, nor a sub-class of it.")
 
 
-def _is_about(user: Any, subject: str) -> bool:
-    """Whether a user is the one that a subject stands for."""
-    return bool(Identity.objects.filter(issuer=conf.current().issuer, subject=subject, user=user.pk).exists())
+def _is_same(signed_in: Any, user: Any, subject: str) -> bool:
+    """Whether the user who is signed in is the one who comes or, where nobody knows yet, whom the subject stands for."""
+    if user is not None:
+        return bool(signed_in.pk == user.pk)
+    return bool(Identity.objects.filter(issuer=conf.current().issuer, subject=subject, user=signed_in.pk).exists())
 
 
 def _profile(user: Any) -> dict[str, Any]:
