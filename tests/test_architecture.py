@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "documents": {"clock", "exceptions", "transport"},
     "provider": {"clock", "conf", "documents", "exceptions", "id_token", "transport"},
     "vault": {"conf"},
-    "session": {"assurance", "conf"},
+    "session": {"assurance", "clock", "conf"},
     "verdicts": {"assurance", "conf", "signals"},
     "challenge": {"assurance", "clock", "conf", "exceptions", "session", "signals", "verdicts"},
     "gate": {"assurance", "challenge", "clock", "conf", "session", "verdicts"},
