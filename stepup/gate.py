@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject, empty
 
 from stepup import challenge, clock, conf, report_only, session
-from stepup.assurance import SATISFIED, Decision, Evidence, Requirement, Unmet, evaluate
+from stepup.assurance import SATISFIED, Decision, Evidence, Requirement, Unmet
 from stepup.conf import DEFAULT_REQUIREMENT
 
 __all__ = [
@@ -52,20 +52,23 @@ UNSEALED = Passage.UNSEALED
 
 @dataclass(frozen=True, slots=True)
 class Aged:
-    """A named requirement with another `max_age`, in seconds."""
+    """A named requirement with another `max_age` and `submit_max_age`, in seconds."""
 
     name: str
     max_age: int
+    submit_max_age: int | None = None
 
     def __post_init__(self) -> None:
         # Here, where a mistake shows when the view is defined, and not when somebody opens it.
         if not isinstance(self.name, str):
             raise TypeError("max_age goes with the name of a requirement")
-        Requirement(max_age=self.max_age)
+        Requirement(max_age=self.max_age, submit_max_age=self.submit_max_age)
 
 
-#: What a door may be given: the name of a requirement, a requirement, or a function that picks one for a request.
-Needs = str | Requirement | Aged | Callable[[HttpRequest], "str | Requirement"]
+Single = str | Requirement | Aged
+#: What a door may be given: the name of a requirement, a requirement, several that must all be satisfied, or a function
+#: that picks for a request.
+Needs = Single | tuple[Single, ...] | Callable[[HttpRequest], "Single | tuple[Single, ...]"]
 
 
 class StepUpRequired(PermissionDenied):
@@ -91,11 +94,9 @@ def resolve(request: HttpRequest, needs: Needs) -> Requirement:
     wanted: object = needs
     if callable(wanted):
         wanted = wanted(request)
-    if isinstance(wanted, Requirement):
-        return wanted
-    if isinstance(wanted, Aged):
-        return _aged(_named(wanted.name), wanted.max_age)
-    return _named(wanted)
+    if isinstance(wanted, tuple) and wanted:
+        return Requirement.all_of(*map(_single, wanted))
+    return _single(wanted)
 
 
 def decide(request: HttpRequest, needs: Needs) -> Decision:
@@ -128,7 +129,10 @@ async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
 def admit(request: HttpRequest, needs: Needs) -> HttpResponse | Literal[Passage.UNSEALED] | None:
     """None where the request may go on and its answer is sealed; `UNSEALED` where a door must leave no trace."""
     # What nearly every request of a protected page is answered by, in as few steps as can be.
-    if type(needs) is str and _is_plainly_allowed(request, needs):
+    if type(needs) is str:
+        if _is_plainly_allowed(request, needs, None):
+            return None
+    elif type(needs) is Aged and _is_plainly_allowed(request, needs.name, needs.max_age):
         return None
     requirement = resolve(request, needs)
     decision = _judge(request, requirement)
@@ -267,7 +271,7 @@ async def _ajudge(request: HttpRequest, requirement: Requirement) -> Decision:
     return _decision(request, user, requirement, evidence)
 
 
-def _is_plainly_allowed(request: HttpRequest, name: str) -> bool:
+def _is_plainly_allowed(request: HttpRequest, name: str, max_age: int | None) -> bool:
     settings = conf.current()
     # Those that are only reported take the long way.
     requirement = settings.enforced_requirements.get(name)
@@ -278,7 +282,9 @@ def _is_plainly_allowed(request: HttpRequest, name: str) -> bool:
         # Each look through Django's proxy costs a microsecond. Where the user is there already, look behind it.
         loaded = object.__getattribute__(user, "_wrapped")
         user = user if loaded is empty else loaded
-    return session.shows(request.session, user, requirement, settings)
+    return session.shows(
+        request.session, user, requirement, requirement.max_age if max_age is None else max_age, settings
+    )
 
 
 def _decision(
@@ -293,7 +299,8 @@ def _decision(
     if not settings.enforced:
         return SATISFIED
     now = clock.now()
-    decision = evaluate(evidence, requirement, now=now, leeway=settings.leeway)
+    needed = requirement if request.method in challenge.SAFE_METHODS else requirement.for_submission()
+    decision = settings.judge(evidence, needed, now=now)
     if decision.satisfied:
         return decision
     # What was proved on the way here is fresh for this request, and for all doors that it passes.
@@ -301,12 +308,21 @@ def _decision(
     since = let_through
     if since is None:
         since = session.settled(request, requirement, request.get_full_path(), now=now)
-    if since is None or not evaluate(evidence, requirement.within(now - since), now=now, leeway=settings.leeway):
+    if since is None or not settings.judge(evidence, needed.within(now - since), now=now):
         return decision
     if let_through is None:
         request._stepup_fresh_since = since  # type: ignore[attr-defined]
         session.use_up_settled(request)
     return SATISFIED
+
+
+def _single(wanted: object) -> Requirement:
+    if isinstance(wanted, Requirement):
+        return wanted
+    if isinstance(wanted, Aged):
+        named = _named(wanted.name)
+        return _aged(named, named.name, wanted.max_age, wanted.submit_max_age)
+    return _named(wanted)
 
 
 def _named(name: object) -> Requirement:
@@ -317,5 +333,6 @@ def _named(name: object) -> Requirement:
 
 
 @lru_cache(maxsize=256)
-def _aged(requirement: Requirement, max_age: int) -> Requirement:
-    return replace(requirement, max_age=max_age)
+def _aged(requirement: Requirement, name: str, max_age: int, submit_max_age: int | None) -> Requirement:
+    # The name is for the cache, in which two requirements that prove the same are else one.
+    return replace(requirement, name=name, max_age=max_age, submit_max_age=submit_max_age)

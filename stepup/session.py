@@ -6,12 +6,14 @@ lets staff act as somebody else keeps the session), or simply damaged. Whatever 
 
 from __future__ import annotations
 
+import base64
 import copy
 import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, TypeGuard
 
@@ -21,7 +23,7 @@ from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieStore
 from django.http import HttpRequest
 
-from stepup import conf
+from stepup import clock, conf
 from stepup.assurance import Evidence, Requirement
 
 __all__ = ["Pending", "aevidence", "claims", "evidence"]
@@ -34,8 +36,8 @@ RENEWAL = "stepup_renewal"
 #: For how long a step-up that was found satisfied must have satisfied its page too, in seconds.
 SETTLED_SECONDS = 10
 
-#: Claims of the newest ID token that are kept beside the evidence: whose session at the OP it is about.
-_SUBJECT_CLAIMS = ("iss", "sub", "sid")
+#: So much of Django's hash of the user's password is kept beside evidence, which a change of password thereby ends.
+AUTH_HASH_LENGTH = 6
 #: A claim that takes more than this many characters as JSON is not kept: no OP sends such, and sessions are small.
 KEPT_LENGTH = 1000
 
@@ -52,6 +54,10 @@ _RENEWED = (EVIDENCE, RENEWAL, BASE_EXPIRATION, BASE_ID_TOKEN, BASE_ACCESS_TOKEN
 PROOF = (EVIDENCE, SETTLED, RENEWAL, BASE_EXPIRATION, BASE_ID_TOKEN, BASE_ACCESS_TOKEN)
 
 User = AbstractBaseUser | AnonymousUser
+
+_NUMBERS = (int, float)
+#: As values of a claim are stored that were all proved when the user last authenticated: which is what `auth_time` is.
+_AUTH_TIME = [""]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,41 +114,70 @@ async def aevidence(request: HttpRequest) -> Evidence | None:
 
 
 def claims(request: HttpRequest) -> Mapping[str, Any]:
-    """The validated claims (``iss``, ``sub``, ``amr``, ``acr``, ``auth_time``, ``sid``) of the newest ID token.
+    """The validated claims (``iss``, ``sub``, ``amr``, ``acr``, ``auth_time``) of the newest ID token.
 
     Empty where there is none. What has been proved *in this session* is :func:`evidence`: a renewed ID token may carry
     no ``amr`` though the user has passed multi-factor authentication before.
     """
-    stored = _bound(request.session.get(EVIDENCE), request.user)
+    stored = _bound(request.session, request.session.get(EVIDENCE), request.user)
     if stored is None:
         return {}
     said = stored.get("said")
     if not isinstance(said, dict):
-        said = _said_by(_evidence(stored, request.user))
-    return {**{claim: stored[claim] for claim in _SUBJECT_CLAIMS if claim in stored}, **said}
+        said = _said_by(_evidence(request.session, stored, request.user))
+    return {"iss": conf.current().issuer, "sub": stored["sub"], **said}
+
+
+def is_of(request: HttpRequest, sid: object) -> bool | None:
+    """Whether the newest ID token came about in this session at the OP; ``None`` where it is not said of one of them."""
+    stored = _bound(request.session, request.session.get(EVIDENCE), request.user)
+    known = stored.get("sid") if stored is not None else None
+    return None if known is None or not isinstance(sid, str) else known == _mark(sid)
 
 
 def read_evidence(session: SessionBase, user: User) -> Evidence | None:
     """The evidence on a session that is loaded, if it is that user's."""
-    return _evidence(session.get(EVIDENCE), user)
+    return _evidence(session, session.get(EVIDENCE), user)
 
 
-def shows(session: SessionBase, user: User, requirement: Requirement, settings: conf.Settings) -> bool:
+def shows(
+    session: SessionBase, user: User, requirement: Requirement, max_age: float | None, settings: conf.Settings
+) -> bool:
     """A quick yes, for nearly every request that is allowed. No means only: look more closely.
 
     It says yes to nothing that the evidence, read and evaluated, does not satisfy; it exists because these few look-ups
     cost a tenth of that, and each request of a protected page pays for them.
+
+    Args:
+        max_age: in place of the requirement's own, in seconds.
     """
-    if requirement.max_age is not None or requirement.acr or requirement.claims:
+    if requirement.also:
         return False
+    now, limit = clock.now(), settings.max_evidence_age
+    newest = now + settings.leeway
+    oldest = 0.0
+    if max_age is not None:
+        oldest = now - settings.leeway - (max_age if limit is None or max_age < limit else limit)
+    elif limit is not None:
+        oldest = now - settings.leeway - limit
     try:
         stored: Any = session[EVIDENCE]
-        proved = stored["proofs"]["amr"]
-        if stored["pk"] != str(user.pk) or stored["iss"] != settings.issuer or type(stored["sub"]) is not str:
+        if (
+            stored["for"] != f"{user.pk} {session[HASH_SESSION_KEY][:AUTH_HASH_LENGTH]}"
+            or stored["iss"] != _mark(settings.issuer)
+            or type(stored["sub"]) is not str
+        ):
             return False
-        for method in requirement.amr:
-            time = proved[method]
-            if time is not None and (type(time) is not int or time < 0):
+        for claim, values in requirement.wanted:
+            proved: Any = _AUTH_TIME if claim == "auth_time" else stored["proofs"][claim]
+            for value in values:
+                if value in proved:
+                    time = stored["at"] if type(proved) is list else proved[value]
+                    if time < 0 and max_age is None:
+                        time = -time
+                    if oldest <= time <= newest and type(time) in _NUMBERS:
+                        break
+            else:
                 return False
     except (KeyError, TypeError, AttributeError):
         return False
@@ -151,7 +186,7 @@ def shows(session: SessionBase, user: User, requirement: Requirement, settings: 
 
 async def aread_evidence(session: SessionBase, user: User) -> Evidence | None:
     """As :func:`read_evidence`, for a session that may have to be loaded first."""
-    return _evidence(await session.aget(EVIDENCE), user)
+    return _evidence(session, await session.aget(EVIDENCE), user)
 
 
 def record(
@@ -168,17 +203,22 @@ def record(
         renewal: whether the ID token renews a sign-in, so that nobody need have authenticated for it. What it says
             without a time is no fresher than it was.
     """
-    new = Evidence.from_claims(claims, proof_claims=proof_claims)
+    now = int(clock.now())
+    new = Evidence.from_claims(claims, proof_claims=proof_claims, now=now)
     old = read_evidence(request.session, user)
-    together = old.add(new) if old and (old.issuer, old.subject) == (new.issuer, new.subject) else new
+    together = new
+    if old and (old.issuer, old.subject) == (new.issuer, new.subject):
+        together = old.add(new, renewal=renewal)
     stored: dict[str, Any] = {
-        "pk": str(user.pk),
-        **{claim: claims[claim] for claim in _SUBJECT_CLAIMS if _is_kept(claims, claim)},
+        "for": _whose(request.session, user),
+        "iss": _mark(together.issuer),
+        "sub": together.subject,
+        "at": -now if together.auth_time is None else together.auth_time,
     }
+    if isinstance(sid := claims.get("sid"), str):
+        stored["sid"] = _mark(sid)
     if together.proofs:
-        stored["proofs"] = {claim: dict(values) for claim, values in together.proofs.items()}
-    if together.auth_time is not None:
-        stored["at"] = together.auth_time
+        stored["proofs"] = {claim: _stored_times(together, claim, stored["at"]) for claim in together.proofs}
     said = {claim: claims[claim] for claim in ("auth_time", "acr", "amr") if _is_kept(claims, claim)}
     if said != _said_by(together):
         # Only where it is not what the evidence says anyway: sessions are small.
@@ -221,7 +261,7 @@ async def ais_renewal_due(session: SessionBase, *, now: float) -> bool:
 def renewal(request: HttpRequest) -> Renewal | None:
     """How it stands with the renewal; ``None`` where the evidence is another user's, who is not there to renew it."""
     evidence, stored = request.session.get(EVIDENCE), request.session.get(RENEWAL)
-    if isinstance(evidence, dict) and evidence.get("pk") != str(request.user.pk):
+    if isinstance(evidence, dict) and str(evidence.get("for")).rpartition(" ")[0] != str(request.user.pk):
         return None
     if not isinstance(stored, dict):
         return Renewal()
@@ -540,34 +580,66 @@ def _said_by(evidence: Evidence | None) -> dict[str, Any]:
     return said
 
 
-def _bound(stored: object, user: User) -> dict[str, Any] | None:
+def _bound(session: SessionBase, stored: object, user: User) -> dict[str, Any] | None:
     """What is stored, if it is whole and belongs to this user and to the issuer that is trusted now."""
-    if not isinstance(stored, dict) or not user.is_authenticated or stored.get("pk") != str(user.pk):
+    if not isinstance(stored, dict) or not user.is_authenticated or stored.get("for") != _whose(session, user):
         return None
-    if stored.get("iss") != conf.current().issuer or not isinstance(stored.get("sub"), str):
+    if stored.get("iss") != _mark(conf.current().issuer) or not isinstance(stored.get("sub"), str):
         return None
     return stored
 
 
-def _evidence(stored: object, user: User) -> Evidence | None:
-    bound = _bound(stored, user)
+def _whose(session: SessionBase, user: User) -> str:
+    """The user, and that their password is what it was: Django keeps a session through a change of password."""
+    return f"{user.pk} {session.get(HASH_SESSION_KEY, '')[:AUTH_HASH_LENGTH]}"
+
+
+@lru_cache(maxsize=1024)
+def _mark(text: str) -> str:
+    """What a text is recognized by, in eleven characters: sessions are small."""
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
+def _evidence(session: SessionBase, stored: object, user: User) -> Evidence | None:
+    bound = _bound(session, stored, user)
     if bound is None:
         return None
-    auth_time, proofs = bound.get("at"), bound.get("proofs", {})
-    if not isinstance(proofs, dict):
+    at, stored_proofs = bound.get("at"), bound.get("proofs", {})
+    if not isinstance(stored_proofs, dict):
         return None
-    if auth_time is not None and not _is_time(auth_time):
-        auth_time = None
+    proofs: dict[str, dict[str, float | None]] = {}
+    recorded: dict[str, dict[str, float]] = {}
+    for claim, kept in stored_proofs.items():
+        values = {value: at for value in kept if isinstance(value, str)} if isinstance(kept, list) else kept
+        if not isinstance(values, dict):
+            continue
+        known = proofs[claim] = {value: time for value, time in values.items() if _is_time(time)}
+        for value, time in values.items():
+            if _is_number(time) and _is_time(-time) and value not in known:
+                known[value] = None
+                recorded.setdefault(claim, {})[value] = -time
     return Evidence(
-        issuer=bound["iss"],
+        issuer=conf.current().issuer,
         subject=bound["sub"],
-        auth_time=auth_time,
-        proofs={
-            claim: {value: time for value, time in values.items() if time is None or _is_time(time)}
-            for claim, values in proofs.items()
-            if isinstance(values, dict)
-        },
+        auth_time=at if _is_time(at) else None,
+        proofs=proofs,
+        recorded=recorded,
     )
+
+
+def _stored_times(evidence: Evidence, claim: str, at: float) -> list[str] | dict[str, float]:
+    """When each value of a claim was proved or, as a negative number, recorded where that is unknown.
+
+    In short, as a list, where each is what stands once for all as the time of the evidence: sessions are small.
+    """
+    recorded = evidence.recorded.get(claim, {})
+    times = {
+        value: -recorded[value] if time is None else time
+        for value, time in evidence.proofs[claim].items()
+        if time is not None or value in recorded
+    }
+    return list(times) if all(time == at for time in times.values()) else times
 
 
 def _pendings(session: SessionBase, settings: conf.Settings, *, now: float) -> dict[str, dict[str, Any]]:
@@ -638,4 +710,8 @@ def _fingerprint(requirement: Requirement) -> str:
 
 
 def _is_time(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+    return _is_number(value) and 0 <= value < math.inf
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

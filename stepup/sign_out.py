@@ -203,7 +203,7 @@ class FrontChannelLogoutView(View):
     def get(self, request: HttpRequest) -> HttpResponse:
         said, user = session.claims(request), request.user
         given = [request.GET.getlist(name) for name in ("iss", "sid")]
-        if said.get("sid") and given == [[said["iss"]], [said["sid"]]]:
+        if given == [[said.get("iss")], given[1][:1]] and session.is_of(request, "".join(given[1])):
             auth.logout(request)
             logger.info("Front-channel logout", extra={"event": "front_channel_logout", "user_pk": user.pk})
         # Nothing tells whether it was so: a page that frames this one learns nothing.
