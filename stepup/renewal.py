@@ -211,9 +211,9 @@ def _by_token(request: HttpRequest, grant: _Grant, settings: conf.Settings) -> b
     try:
         claims, access_token = backend.verify_renewal(answer)
         if claims is not None:
-            _check(claims, grant, leeway=settings.leeway)
             if session.is_of(request, claims.get("sid")) is False:
                 raise _OtherOne("sid", "another in a renewal")
+            _check(claims, grant, leeway=settings.leeway)
     except ProviderError as error:
         # The token has been exchanged, and the old one is good for nothing.
         return put_off(request, str(error), by=BY_TOKEN, locked=_lock(grant))
@@ -265,7 +265,7 @@ def _check(claims: Mapping[str, Any], grant: _Grant, *, leeway: float) -> None:
     """Hold the claims of a renewed ID token against those of the first (OpenID Connect Core 1.0, 12.2).
 
     Raises:
-        _OtherOne: it is about another user, or another session at the OP.
+        _OtherOne: it is about another user.
         ClaimError: something else is not as it was.
     """
     if claims["sub"] != grant.sub:

@@ -129,7 +129,7 @@ def claims(request: HttpRequest) -> Mapping[str, Any]:
 
 
 def is_of(request: HttpRequest, sid: object) -> bool | None:
-    """Whether the newest ID token came about in this session at the OP; ``None`` where it is not said of one of them."""
+    """Whether the newest ID token came about in this session at the OP; ``None`` where one of the two says nothing."""
     stored = _bound(request.session, request.session.get(EVIDENCE), request.user)
     known = stored.get("sid") if stored is not None else None
     return None if known is None or not isinstance(sid, str) else known == _mark(sid)
