@@ -15,4 +15,4 @@ class StepUpConfig(AppConfig):
     def ready(self) -> None:
         from stepup import checks  # which registers them
 
-        request_started.connect(checks.tell_at_first_request, dispatch_uid="stepup.checks")
+        request_started.connect(checks.FirstRequest(), weak=False, dispatch_uid="stepup.checks")

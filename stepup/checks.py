@@ -7,6 +7,7 @@ has those from E020 and W040 on.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any
@@ -60,10 +61,33 @@ def check_settings(app_configs: object, **kwargs: object) -> list[CheckMessage]:
     return found
 
 
-def tell_at_first_request(**kwargs: object) -> None:
-    """Log what the checks find. A production server runs none, and a page that settings leave open shows no error."""
-    request_started.disconnect(dispatch_uid="stepup.checks")
-    if not django_settings.DEBUG:
+class FirstRequest:
+    """Logs what the checks find. A production server runs none, and a page that settings leave open shows no error.
+
+    Requests that come meanwhile, on other threads, wait. The checks load most of what a request needs, and Python does
+    not bear it when two threads load modules that need each other from different ends: one of them then finds a module
+    that is half there.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    def __call__(self, **kwargs: object) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            # Also where a check fails, so that no other request does.
+            self._is_over = True
+            try:
+                self._tell()
+            finally:
+                request_started.disconnect(dispatch_uid="stepup.checks")
+
+    @staticmethod
+    def _tell() -> None:
+        if django_settings.DEBUG:
+            return
         for found in check_settings(None):
             logger.log(found.level, "%s: %s", found.id, found.msg, extra={"event": "misconfigured", "check": found.id})
 
