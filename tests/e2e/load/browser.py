@@ -36,8 +36,8 @@ class Request:
 class Answer:
     """What came of a request: no status where the connection was lost.
 
-    `sent` and `held` are the session cookies that went with it and that the browser had afterwards; times are in
-    seconds since the epoch.
+    `sent` and `held` are the session cookies that went with it and that the browser had afterwards, if it has learnt
+    those of the answer; times are in seconds since the epoch.
     """
 
     request: Request
@@ -49,6 +49,7 @@ class Answer:
     error: str
     sent: str
     held: str
+    learnt: bool
 
     @property
     def shown(self) -> dict[str, Any] | None:
@@ -75,8 +76,14 @@ class Browser:
         self.port = port
         self.cookies: dict[str, str] = {}
 
-    def open(self, *requests: Request, cookies: dict[str, str] | None = None) -> list[Answer]:
-        """Send requests at once and read their answers; with other cookies than the browser's, it learns none."""
+    def open(
+        self, *requests: Request, cookies: dict[str, str] | None = None, learn: bool | None = None
+    ) -> list[Answer]:
+        """Send requests at once and read their answers, in order.
+
+        With other `cookies` than the browser's it does not `learn` those of the answers, unless it is told to.
+        """
+        learn = cookies is None if learn is None else learn
         given = self.cookies if cookies is None else cookies
         sent = given.get("sessionid", "")
         began = time.time()
@@ -90,15 +97,15 @@ class Browser:
                 response = line.getresponse()
                 body = response.read().decode()
                 status, location = response.status, response.getheader("Location") or ""
-                if cookies is None:
+                if learn:
                     self._learn(response)
             except (OSError, http.client.HTTPException) as lost:
                 error = repr(lost)
             finally:
                 if not isinstance(line, str):
                     line.close()
-            held = given.get("sessionid", "")
-            answers.append(Answer(request, began, time.time(), status, location, body, error, sent, held))
+            held = self.cookies.get("sessionid", "") if learn else sent
+            answers.append(Answer(request, began, time.time(), status, location, body, error, sent, held, learn))
         return answers
 
     def _send(self, request: Request, cookies: dict[str, str]) -> http.client.HTTPConnection | str:

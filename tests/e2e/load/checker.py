@@ -112,6 +112,8 @@ class _Checker:
         self.fresh: dict[str, tuple[float, float]] = {}
         #: By user, the session with which a callback was opened.
         self.before: dict[str, Session] = {}
+        #: By user, the session cookie that their browser has.
+        self.jars: dict[str, str] = {}
         self.posts: dict[str, tuple[str, str | None]] = {}
 
     def check(self) -> Report:
@@ -154,11 +156,16 @@ class _Checker:
         self.made_with[entry["request"]] = session
         if entry["path"] == CALLBACK:
             self.before[entry["user"]] = session
+        jar = self.jars.get(entry["user"], "")
+        if entry["learnt"]:
+            self.jars[entry["user"]] = entry["held"]
         if entry["status"] is None:
             self._lost(entry, session)
         elif entry["status"] >= 500:
             self._error(entry)
         elif entry["shown"] is not None:
+            if entry["learnt"]:
+                self._expect(entry["held"] == jar, "the browser's cookie taken away", jar, entry)
             self._page(entry, session)
         elif entry["path"] == CALLBACK:
             self._callback(entry, session)

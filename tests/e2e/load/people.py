@@ -62,7 +62,7 @@ class Simulated:
             self._go_through(self._get(answer.retry))
 
     def step_up_while_looking(self) -> None:
-        """Another tab asks for an open page just while the answer of the OP comes in."""
+        """Other tabs ask for an open page just while the answer of the OP comes in."""
         self._go_through(self._get("/salary/"), beside=("/whoami/",))
 
     def post(self) -> None:
@@ -159,6 +159,8 @@ class Simulated:
             came_back = self._note(self.browser.open(Request("GET", callback.path)), state=state)[0]
         if came_back.status != 302:
             return came_back
+        # Sent before the answer came, and late on the way: the cookie that it names is gone.
+        self._note(self.browser.open(*(Request("GET", path) for path in beside), cookies=before, learn=True))
         page = self._get(came_back.location)
         if self.rng.random() < 0.2:
             self._replay(before)
@@ -211,6 +213,7 @@ class Simulated:
                 error=answer.error,
                 sent=answer.sent,
                 held=answer.held,
+                learnt=answer.learnt,
             )
         return answers
 

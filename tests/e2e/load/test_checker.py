@@ -22,6 +22,7 @@ class Story:
         self.op: list[Entry] = []
         self.rows: list[tuple[str, str]] = []
         self.ended_well: dict[str, bool] = {}
+        self.jar = ""
         self.clock = 1000.0
 
     def violations(self) -> list[str]:
@@ -52,9 +53,13 @@ class Story:
             "shown": None,
             "error": "",
             "sent": "",
+            # Somebody who tries another cookie than the browser's does not do it in the browser.
+            "learnt": "held" in more or more.get("sent", "") == self.jar,
             **more,
         }
         entry.setdefault("held", entry["sent"])
+        if entry["learnt"]:
+            self.jar = entry["held"]
         self.users.append(entry)
         return entry
 
@@ -325,6 +330,11 @@ def one_key_for_two(story: Story) -> None:
     story.challenge("s5", "", "up")
 
 
+def the_new_cookie_deleted(story: Story) -> None:
+    """By the answer to a request that was on its way with the old one."""
+    story.stepped_up().whoami("in", None, held="")
+
+
 def an_error(story: Story) -> None:
     story.request("/whoami/", status=500)
 
@@ -460,6 +470,7 @@ WRONG: dict[Callable[[Story], None], set[str]] = {
     the_old_key_kept: {"the session's key kept", "a session key given out twice"},
     the_old_key_still_good: {"another user than before"},
     one_key_for_two: {"a session key given out twice"},
+    the_new_cookie_deleted: {"the browser's cookie taken away"},
     an_error: {"a server error"},
     unavailable_though_the_op_was_there: {"a server error"},
     unavailable_long_after: {"a server error"},
