@@ -110,6 +110,7 @@ class _Checker:
         self.asked: dict[str, Entry] = {}
         #: By cookie, when the step-up was asked for, and came back, for which `/recent/` may be shown once.
         self.fresh: dict[str, tuple[float, float]] = {}
+        self.used: set[tuple[float, float]] = set()
         #: By user, the session with which a callback was opened.
         self.before: dict[str, Session] = {}
         #: By user, the session cookie that their browser has.
@@ -204,13 +205,12 @@ class _Checker:
 
     def _page(self, entry: Entry, session: Session) -> None:
         shown = entry["shown"]
-        if entry["beside"]:
-            # Asked for while a callback was being answered: as it was before, or nobody any more.
-            session = self.before[entry["user"]]
-            if shown["page"] == "whoami" and shown["user"] is None:
-                return
         if shown["page"] == "whoami":
-            self._whoami(entry, session)
+            self.report.counts["open pages"] += 1
+            if entry["beside"]:
+                self._meanwhile(entry, self.before[entry["user"]])
+            else:
+                self._whoami(entry, session)
             return
         self.report.counts["posts" if shown["page"] == "posted" else "pages shown"] += 1
         self._is_allowed(entry, session, shown)
@@ -222,7 +222,6 @@ class _Checker:
 
     def _whoami(self, entry: Entry, session: Session) -> None:
         shown = entry["shown"]
-        self.report.counts["open pages"] += 1
         if session.alive == "unknown":
             alive: Alive = "yes" if shown["user"] is not None else "no"
             self.sessions[entry["sent"]] = session = replace(session, alive=alive)
@@ -230,6 +229,14 @@ class _Checker:
         self._expect(shown["user"] == _address(expected), "another user than before", shown["user"], entry)
         has_proof = session.alive == "yes" and session.mfa
         self._expect(("mfa" in shown["amr"]) == has_proof, "another proof than before", shown["amr"], entry)
+
+    def _meanwhile(self, entry: Entry, before: Session) -> None:
+        """Asked for while a callback was being answered: all is as it was before, or the session has ended already."""
+        shown = entry["shown"]
+        may_be = {None} if before.alive == "no" else {None, _address(before.user)}
+        self._expect(shown["user"] in may_be, "another user than before", shown["user"], entry)
+        is_as_before = ("mfa" in shown["amr"]) == (before.mfa and shown["user"] is not None)
+        self._expect(is_as_before, "another proof than before", shown["amr"], entry)
 
     def _is_allowed(self, entry: Entry, session: Session, shown: dict[str, Any]) -> None:
         may = session.alive != "no" and session.mfa
@@ -296,6 +303,9 @@ class _Checker:
         )
         if walk["dated"] and (asked := self.asked.get(entry["state"])) is not None:
             self.fresh[entry["held"]] = (asked["began"], entry["ended"])
+        elif not walk["factor"] and entry["sent"] in self.fresh:
+            # A sign-in asks for no proof, and leaves this to the session under its new key.
+            self.fresh[entry["held"]] = self.fresh[entry["sent"]]
         counts["step-ups" if factor else "sign-ins"] += 1
 
     def _is_excused(self, entry: Entry, session: Session, walk: Entry | None, is_first: bool) -> bool:
@@ -345,9 +355,10 @@ class _Checker:
         if entry["at"] - proved_at <= RECENT_MAX_AGE + LEEWAY + 1:
             return
         # What was proved on the way to a page is fresh for it, once, and for a moment.
-        asked, came_back = self.fresh.get(request["sent"], NEVER)
+        step_up = self.fresh.get(request["sent"], NEVER)
+        asked, came_back = NEVER if step_up in self.used else step_up
         if request["status"] is not None:
-            self.fresh.pop(request["sent"], None)
+            self.used.add(step_up)
         is_on_the_way = proved_at >= asked - LEEWAY - 1 and entry["at"] <= came_back + SETTLED_SECONDS + 1
         self._expect(is_on_the_way, "shown for an old proof", entry["at"] - proved_at, entry)
 

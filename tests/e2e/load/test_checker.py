@@ -183,6 +183,39 @@ def test_what_faults_explain_is_no_violation() -> None:
     assert story.violations() == []
 
 
+def test_what_is_shown_while_an_answer_comes_does_not_tell_what_became_of_it() -> None:
+    story = Story().stepped_up()
+    story.lost("/oidc/logout/", "up", method="POST")
+    story.challenge("s2", "up", path="/recent/")
+    story.walk("s2")
+    story.callback("s2", "up", "recent")
+    story.whoami("up", "anna", mfa=True, beside=True)
+    story.whoami("up", None)
+    story.page("recent")
+
+    assert story.violations() == []
+
+
+def shown_for_a_proof_on_the_way(story: Story) -> None:
+    """The proof was given while the page was waited for, and the way back took long; a sign-in came between."""
+    story.stepped_up()
+    story.challenge("s2", "up", path="/recent/")
+    story.walk("s2", dated=True)
+    story.clock += 15
+    story.callback("s2", "up", "recent")
+    story.challenge("s3", "recent", path="/oidc/authenticate/")
+    story.walk("s3", factor=False)
+    story.callback("s3", "recent", "again")
+    story.page("again", "recent", amr={"mfa": int(story.op[1]["auth_time"]) + 3})
+
+
+def test_what_was_proved_on_the_way_is_fresh_for_the_page() -> None:
+    story = Story()
+    shown_for_a_proof_on_the_way(story)
+
+    assert story.violations() == []
+
+
 def test_a_page_that_was_shown_when_a_sign_out_was_lost_tells_that_it_did_not_happen() -> None:
     story = Story().stepped_up()
     story.lost("/oidc/logout/", "up", method="POST")
@@ -432,12 +465,29 @@ def shown_for_an_old_proof(story: Story) -> None:
     story.page("up", "recent", amr={"mfa": int(story.clock) - 20})
 
 
+def shown_twice_for_a_proof_on_the_way(story: Story) -> None:
+    shown_for_a_proof_on_the_way(story)
+    story.page("again", "recent", amr={"mfa": int(story.op[1]["auth_time"]) + 3})
+
+
+def shown_long_after_the_way(story: Story) -> None:
+    shown_for_a_proof_on_the_way(story)
+    story.users[-1]["status"] = None
+    story.fault("kill")
+    story.clock += 15
+    story.page("again", "recent", amr={"mfa": int(story.op[1]["auth_time"]) + 3})
+
+
 def shown_for_a_proof_of_no_time(story: Story) -> None:
     story.stepped_up().page("up", "recent")
 
 
 def another_while_the_answer_came(story: Story) -> None:
     story.stepped_up().whoami("in", "ben", beside=True)
+
+
+def more_proved_while_the_answer_came(story: Story) -> None:
+    story.stepped_up().whoami("in", "anna", mfa=True, beside=True)
 
 
 def not_let_in_at_the_end(story: Story) -> None:
@@ -491,8 +541,11 @@ WRONG: dict[Callable[[Story], None], set[str]] = {
     signed_in_after_the_sign_out: {"another user than before"},
     not_signed_out: {"not signed out"},
     shown_for_an_old_proof: {"shown for an old proof"},
+    shown_twice_for_a_proof_on_the_way: {"shown for an old proof"},
+    shown_long_after_the_way: {"shown for an old proof"},
     shown_for_a_proof_of_no_time: {"shown without a time"},
     another_while_the_answer_came: {"another user than before"},
+    more_proved_while_the_answer_came: {"another proof than before"},
     not_let_in_at_the_end: {"not let in though all was calm"},
 }
 

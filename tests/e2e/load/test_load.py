@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,6 +17,9 @@ from tests.e2e.load.servers import Postgres, running_postgres, running_redis
 
 #: Where the report is left.
 REPORT = ROOT / "build" / "load-report.txt"
+
+#: Where the journals of a run and the log of its server are left, to look into a violation.
+LOGS = ROOT / "build" / "load"
 
 SCALE = Scale(users=240, actions=12, kills=12, rotations=1, restarts=2)
 
@@ -61,10 +64,12 @@ def test_every_answer_is_right_while_workers_are_killed_and_the_op_is_restarted(
     redis_port: int,
     seed: int,
     reports: list[str],
-    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    logs = run(tmp_path, sessions, SCALE, postgres, redis_port, seed)
+    directory = LOGS / sessions
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    logs = run(directory, sessions, SCALE, postgres, redis_port, seed)
     found = check(logs)
     reports.append(report.text(f"Sessions in {sessions}", seed, logs, found))
     with capsys.disabled():
