@@ -143,6 +143,7 @@ class _Checker:
 
     def _walk(self, walk: Entry) -> None:
         self.report.counts["ways through the OP"] += 1
+        self.report.counts["tries that found the OP closed"] += walk["tries"] - 1
         if walk["back"]:
             return
         self.report.counts["ways through the OP that broke off"] += 1

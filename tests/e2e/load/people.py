@@ -18,8 +18,9 @@ from stepup.testing.provider import User
 from tests.e2e.load.browser import Answer, Browser, Request
 from tests.e2e.load.journal import Journal
 
-#: How long somebody does something else who finds the OP closed, in seconds.
-A_WHILE = (0.5, 2.0)
+#: How long somebody waits who finds the OP closed before they try again, in seconds; and how often they do.
+A_WHILE = (0.5, 1.5)
+TRIES = 60
 
 #: The requests of the user's own browser that are sent at once, at most.
 BURST = 4
@@ -87,7 +88,9 @@ class Simulated:
         """Be somebody else at the OP than here."""
         if self._is_signed_in():
             other = Person(self.other.username, self.other.password)
-            self._go_through(self._get("/recent/"), person=other, account=self.other)
+            self._go_through(
+                self._get("/oidc/authenticate/?stepup=mfa&next=/salary/"), person=other, account=self.other
+            )
             _close(other)
 
     def be_robbed(self) -> None:
@@ -167,14 +170,17 @@ class Simulated:
         return page
 
     def _walk(self, person: Person, account: User, url: str, state: str, factor: bool, cancel: bool) -> str:
-        began, back, error = time.time(), "", ""
-        try:
-            back = person.authenticate(url, factor="push" if factor else None, cancel=cancel)
-        except StuckError as stuck:
-            error = f"stuck: {stuck}"
-        except requests.RequestException as lost:
-            error = f"lost: {type(lost).__name__}"
-            time.sleep(self.rng.uniform(*A_WHILE))
+        began, back, error, tries = time.time(), "", "", 0
+        while not back and tries < TRIES:
+            tries += 1
+            try:
+                back = person.authenticate(url, factor="push" if factor else None, cancel=cancel)
+            except StuckError as stuck:
+                error = f"stuck: {stuck}"
+                break
+            except requests.RequestException as lost:
+                error = f"lost: {type(lost).__name__}"
+                time.sleep(self.rng.uniform(*A_WHILE))
         self.journal.write(
             what="walk",
             user=self.me.username,
@@ -186,6 +192,7 @@ class Simulated:
             ended=time.time(),
             back=bool(back),
             declined="error=" in urlsplit(back).query,
+            tries=tries,
             error=error,
         )
         return back

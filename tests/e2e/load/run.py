@@ -29,6 +29,10 @@ Sessions = Literal["database", "redis"]
 KEYS_SETTLE = COOL_DOWN + 5
 
 
+#: How many come to an end at the same time, when all is calm: what is asked then is whether, not how fast.
+IN_CALM = 32
+
+
 @dataclass(frozen=True)
 class Scale:
     """How much is done. The faults come after so many actions each, however long these take."""
@@ -194,9 +198,9 @@ def _live(
         keys_changed = max(each["ended"] for each in faults_journal.read() if each["what"] != "kill")
         time.sleep(max(0.0, keys_changed + KEYS_SETTLE - time.time()))
         faults_journal.write(what="calm", began=time.time(), ended=time.time())
-        ended_well = dict(
-            zip((person.me.username for person in people), pool.map(Simulated.come_to_an_end, people), strict=True)
-        )
+    with ThreadPoolExecutor(IN_CALM) as pool:
+        names = (person.me.username for person in people)
+        ended_well = dict(zip(names, pool.map(Simulated.come_to_an_end, people), strict=True))
     for person in people:
         person.close()
     return ended_well

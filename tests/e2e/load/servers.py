@@ -71,7 +71,7 @@ def running_postgres() -> Iterator[Postgres]:
         if os.getuid() == 0:
             # It refuses to run as root.
             owner = pwd.getpwnam("postgres")
-            as_user = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--init-groups", "--"]
+            as_user = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--init-groups"]
             os.chown(directory, owner.pw_uid, owner.pw_gid)
         data = f"{directory}/data"
         options = ["--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"]
@@ -81,7 +81,7 @@ def running_postgres() -> Iterator[Postgres]:
         (port,) = free_ports(1)
         # What is acknowledged has to outlive processes here, not the machine.
         options = ["-h", "127.0.0.1", "-p", str(port), "-k", "", "-c", "fsync=off", "-c", "full_page_writes=off"]
-        command = [*as_user, str(found[-1].with_name("postgres")), "-D", data, *options]
+        command = [*as_user, *_not_alone(signal.SIGINT), str(found[-1].with_name("postgres")), "-D", data, *options]
         postgres = Postgres(port)
         # SIGINT is its "fast shutdown": connections that are open do not hold it up.
         with _running(command, Path(directory, "log"), postgres.is_ready, stop=signal.SIGINT, cwd=Path(directory)):
@@ -94,7 +94,18 @@ def running_redis(directory: Path) -> Iterator[int]:
     program = shutil.which("redis-server")
     assert program, "Redis is not there: `make e2e` installs it"
     (port,) = free_ports(1)
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+    command = [
+        *_not_alone(),
+        program,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(directory),
+    ]
 
     def is_ready() -> bool:
         with redis.Redis(port=port) as client, contextlib.suppress(redis.ConnectionError):
@@ -118,9 +129,14 @@ def running_site(directory: Path, port: int, environment: Mapping[str, str]) -> 
             return connection.recv(12) == b"HTTP/1.1 200"
         return False
 
-    command = [sys.executable, "-m", "gunicorn", "--config", "python:tests.e2e.load.serving"]
+    command = [*_not_alone(), sys.executable, "-m", "gunicorn", "--config", "python:tests.e2e.load.serving"]
     with _running(command, directory / "gunicorn.log", is_ready, env=env) as process:
         yield Site(port, process.pid)
+
+
+def _not_alone(stop: signal.Signals = signal.SIGTERM) -> list[str]:
+    """What a command begins with that is told to stop too when the process that started it is killed."""
+    return ["setpriv", f"--pdeathsig={stop.name.removeprefix('SIG')}"]
 
 
 @contextmanager

@@ -86,6 +86,7 @@ class Story:
             "ended": self.clock,
             "back": True,
             "declined": False,
+            "tries": 1,
             "error": "",
             **more,
         }
