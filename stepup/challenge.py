@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -48,8 +48,10 @@ MAX_NEXT_LENGTH = 2000
 #: A longer ID token is no hint: it would make a URL that servers refuse.
 MAX_HINT_LENGTH = 1500
 
+#: Methods that change nothing (RFC 9110, 9.2.1).
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
 _SALT = "stepup.requirement"
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -> HttpResponse:
@@ -157,7 +159,7 @@ def authentication_request(
     )
     params = {
         **_extra_params(request, settings),
-        **_asked(requirement, again=again, settings=settings),
+        **_asked(_unmet_parts(request, requirement, settings), again=again, settings=settings),
         **_hints(request, user),
         "response_type": "code",
         "client_id": settings.client_id,
@@ -247,9 +249,9 @@ def kind_of(request: HttpRequest) -> Literal["page", "form", "script", "htmx"]:
     """What sends a request, and so in which form it has to be answered."""
     if "HX-Request" in request.headers:
         return "htmx"
-    if request.method in _SAFE_METHODS - {"GET"} or not _is_navigation(request):
+    if request.method in SAFE_METHODS - {"GET"} or not _is_navigation(request):
         return "script"
-    return "page" if request.method in _SAFE_METHODS else "form"
+    return "page" if request.method in SAFE_METHODS else "form"
 
 
 def _is_navigation(request: HttpRequest) -> bool:
@@ -306,28 +308,47 @@ def _extra_params(request: HttpRequest, settings: conf.Settings) -> dict[str, An
     return dict(settings.extra_params)
 
 
-def _asked(requirement: Requirement | None, *, again: bool, settings: conf.Settings) -> dict[str, str]:
+def _unmet_parts(
+    request: HttpRequest, requirement: Requirement | None, settings: conf.Settings
+) -> tuple[Requirement, ...]:
+    """Of the requirements that it is made of, those to ask for: what is proved already need not be proved again."""
+    if requirement is None or not requirement.also:
+        return () if requirement is None else (requirement,)
+    evidence, now = session.read_evidence(request.session, request.user), clock.now()
+    unmet = tuple(part for part in requirement.parts if not settings.judge(evidence, part, now=now))
+    return unmet or requirement.parts
+
+
+def _asked(parts: Sequence[Requirement], *, again: bool, settings: conf.Settings) -> dict[str, str]:
+    """What to ask for, so that the answer can satisfy all of these at once."""
     params: dict[str, str] = {}
-    if requirement is not None:
-        params.update(requirement.params)
-        if requirement.essential:
-            params["claims"] = json.dumps({"id_token": _essential(requirement)}, separators=(",", ":"))
-        elif requirement.acr_values:
-            params["acr_values"] = " ".join(requirement.acr_values)
-        if requirement.max_age is not None:
-            params["max_age"] = str(requirement.max_age)
-        if requirement.prompt:
-            params["prompt"] = requirement.prompt
+    for part in parts:
+        params.update(part.params)
+    if essential := _essential([part for part in parts if part.essential]):
+        params["claims"] = json.dumps({"id_token": essential}, separators=(",", ":"))
+    values = dict.fromkeys(value for part in parts if not part.essential for value in part.acr_values)
+    if values:
+        params["acr_values"] = " ".join(values)
+    ages = [part.max_age for part in parts if part.max_age is not None]
+    if ages:
+        params["max_age"] = str(min(ages))
+    prompts = dict.fromkeys(prompt for part in parts if part.prompt for prompt in part.prompt.split())
     if again:
         params["prompt"] = settings.dialect.prompt_again
+    elif prompts:
+        params["prompt"] = " ".join(prompts)
     return params
 
 
-def _essential(requirement: Requirement) -> Mapping[str, Any]:
+def _essential(parts: Sequence[Requirement]) -> Mapping[str, Any]:
     """The individual claims to request as essential (OpenID Connect Core 1.0, 5.5.1)."""
-    wanted = dict(requirement.claims)
-    if requirement.acr_values or requirement.acr:
-        wanted["acr"] = requirement.acr_values or requirement.acr
+    wanted: dict[str, tuple[str, ...]] = {}
+    for part in parts:
+        mine = dict(part.claims)
+        if part.acr_values or part.acr:
+            mine["acr"] = part.acr_values or part.acr
+        for claim, values in mine.items():
+            wanted[claim] = tuple(dict.fromkeys([*wanted.get(claim, ()), *values]))
     return {
         claim: {"essential": True, **({"value": values[0]} if len(values) == 1 else {"values": list(values)})}
         for claim, values in wanted.items()

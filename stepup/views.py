@@ -14,7 +14,7 @@ from django.views.decorators.debug import sensitive_variables
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
 from stepup import challenge, clock, conf, links, provider, renewal, session, signals, verdicts
-from stepup.assurance import Evidence, Requirement, evaluate
+from stepup.assurance import Evidence, Requirement
 from stepup.backends import VerifiedLogin
 from stepup.exceptions import AccountRefused, ClaimError, ProviderError, TokenRequestRefused, WrongUser
 from stepup.session import Pending
@@ -237,7 +237,7 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         requirement, settings, now = pending.requirement, conf.current(), clock.now()
         if requirement is not None and settings.enforced:
             since = self._fresh_since(pending, received, now=now, leeway=settings.leeway)
-            decision = evaluate(evidence, requirement.within(now - since), now=now, leeway=settings.leeway)
+            decision = settings.judge(evidence, requirement.within(now - since), now=now)
             verdict = verdicts.judge(decision, received)
             if verdict is not Verdict.SATISFIED:
                 return self._fail(verdict, *map(str, decision.unmet))

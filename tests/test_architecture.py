@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "documents": {"clock", "exceptions", "transport"},
     "provider": {"clock", "conf", "documents", "exceptions", "id_token", "transport"},
     "vault": {"conf"},
-    "session": {"assurance", "conf"},
+    "session": {"assurance", "clock", "conf"},
     "links": {"clock", "conf", "exceptions", "logout_token", "models", "session", "vault"},
     "verdicts": {"assurance", "conf", "signals"},
     "challenge": {"assurance", "clock", "conf", "exceptions", "session", "signals", "verdicts"},
