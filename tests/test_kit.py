@@ -21,7 +21,7 @@ from mozilla_django_oidc.views import OIDCAuthenticationCallbackView
 
 from stepup import Requirement, clock, conf, gate, id_token, links, logout_token, session, signals
 from stepup.backends import StepUpBackend
-from stepup.decorators import mfa_required
+from stepup.decorators import mfa_required, stepup_required
 from stepup.dialects import MULTI_FACTOR
 from stepup.exceptions import AccountRefused, ClaimError
 from stepup.gate import Aged
@@ -73,12 +73,18 @@ def staff_only(request: HttpRequest) -> HttpResponse:
     return HttpResponse("no", status=404)
 
 
+GOLD, SILVER = (Requirement(acr=(value,), acr_values=(value,), name=value) for value in ("gold", "silver"))
+
 urlpatterns = [
     *site_urls,
     path("by-hand/", by_hand, name="by-hand"),
     path("circle/", mfa_required(round_in_circles), name="circle"),
     path("staff/", mfa_required(staff_only), name="staff"),
     path("payslip/<int:pk>/", mfa_required(open_to_all), name="payslip"),
+    path("several/", stepup_required("mfa", "sudo")(open_to_all), name="several"),
+    path("each-time/", stepup_required("mfa", max_age=0)(open_to_all), name="each-time"),
+    path("forms/", stepup_required("mfa", max_age=60, submit_max_age=600)(open_to_all), name="forms"),
+    path("classes/", stepup_required(GOLD, SILVER)(open_to_all), name="classes"),
     path("elsewhere/", lambda request: HttpResponseRedirect("/other/"), name="elsewhere"),
     path("json/", lambda request: JsonResponse({}, status=401), name="json"),
     path("forbidden/", lambda request: HttpResponse("no", status=403), name="forbidden"),
@@ -557,7 +563,7 @@ def test_a_page_is_visited_as_its_test_says(db: None, dora: User) -> None:
 def test_a_page_that_is_open_is_found_open_by_everybody(db: None) -> None:
     said = said_by(assert_protected, "/open/", "mfa")
     assert said.startswith("GET /open/ is not protected as it should be.\nNot signed in:\n")
-    assert said.count("No step-up is asked for: it is status 200.") == 2
+    assert said.count("No step-up is asked for: it is status 200.") == 3
     assert "Nobody is signed in." in said
     assert "Missing: amr mfa is missing" in said
     assert "With proof:\n  It is open, but caches may keep it" in said
@@ -567,7 +573,28 @@ def test_a_page_that_asks_for_something_else_is_told(db: None) -> None:
     said = said_by(assert_protected, "/sudo/", "mfa")
     assert 'A step-up is asked for, but for sudo {"max_age": 300}.' in said
     assert 'Required: mfa {"acr_values"' in said
-    assert "With proof" not in said, "who has just authenticated is let in"
+    assert "With proof:" not in said, "who has just authenticated is let in"
+
+
+@pytest.mark.usefixtures("db", "more_urls")
+def test_pages_that_need_several_proofs_or_new_ones_are_found_protected() -> None:
+    assert_protected("/several/", ("mfa", "sudo"))
+    assert_protected("/classes/", (GOLD, SILVER))
+    assert_protected("/each-time/", "mfa", max_age=0)
+    assert_protected("/forms/", Aged("mfa", 60, 600))
+    assert_protected("/forms/", Aged("mfa", 60, 600), method="post")
+
+
+@pytest.mark.usefixtures("db", "more_urls")
+def test_of_several_proofs_only_those_that_are_enforced_are_asked_for(stepup_settings: StepUpSettings) -> None:
+    stepup_settings(REPORT_ONLY=["sudo"])
+    assert_protected("/several/", ("mfa", "sudo"))
+
+
+def test_proof_of_any_age_is_enough_where_the_site_says_so(db: None, stepup_settings: StepUpSettings) -> None:
+    assert_protected("/decorated/")
+    stepup_settings(MAX_EVIDENCE_AGE=None)
+    assert_protected("/decorated/")
 
 
 @pytest.mark.usefixtures("more_urls")

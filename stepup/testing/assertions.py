@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
-from stepup import clock, conf, gate, inventory, report_only, session
+from stepup import challenge, clock, conf, gate, inventory, report_only, session
 from stepup.assurance import Decision, Evidence, Requirement
 from stepup.testing import tokens
 from stepup.testing.challenges import asked_by, request_of
@@ -93,7 +93,7 @@ def assert_protected(
     """A page opens for those who have proved a requirement, and for nobody else.
 
     It is visited by somebody who is not signed in, who is signed in and has proved nothing, who has proved it too long
-    ago (where the requirement has a ``max_age``), and who has proved it.
+    ago (for its ``max_age``, or for all evidence: ``MAX_EVIDENCE_AGE``), and who has proved it.
 
     Args:
         url: its path.
@@ -110,7 +110,7 @@ def assert_protected(
     needs = _aged(needs, max_age)
     problems = []
     with without_provider():
-        for visitor, prepare, opens in _visitors(needs, user):
+        for visitor, prepare, opens in _visitors(url, needs, user, method):
             client = StepUpClient()
             prepare(client)
             response = getattr(client, method)(url, **request)
@@ -168,13 +168,18 @@ def assert_site_protected(
 # ---- Visitors ----
 
 
-def _visitors(needs: gate.Needs, user: Any) -> list[tuple[str, Callable[[StepUpClient], object], bool]]:
+def _visitors(
+    url: str, needs: gate.Needs, user: Any, method: str
+) -> list[tuple[str, Callable[[StepUpClient], object], bool]]:
+    requirement = _enforced(gate.resolve(StepUpClient()._request(), needs))
+    if method.upper() not in challenge.SAFE_METHODS:
+        requirement = requirement.for_submission()
     visitors: list[tuple[str, Callable[[StepUpClient], object], bool]] = [
         ("Not signed in", lambda client: None, False),
         ("Signed in, with nothing proved", lambda client: client.sign_in(user, **tokens.WITHOUT_MFA), False),
-        ("With proof", lambda client: client.elevate(needs, user=user), True),
+        ("With proof", lambda client: client.elevate(needs, user=user, path=url), True),
     ]
-    if (longest := _longest(gate.resolve(StepUpClient()._request(), needs))) is not None:
+    if (longest := _longest(requirement)) is not None:
         too_old = longest + conf.current().leeway + 1
         visitors.insert(
             2, (f"With proof of {too_old} s ago", lambda client: client.elevate(needs, user=user, age=too_old), False)
@@ -183,8 +188,9 @@ def _visitors(needs: gate.Needs, user: Any) -> list[tuple[str, Callable[[StepUpC
 
 
 def _longest(requirement: Requirement) -> int | None:
-    """For how long proof of a requirement is good, in seconds; None for ever."""
-    return requirement.max_age
+    """For how long all proof of a requirement is good, in seconds; None for ever."""
+    ages = (*(part.max_age for part in requirement.parts), conf.current().max_evidence_age)
+    return min((age for age in ages if age is not None), default=None)
 
 
 def _path_of(entry: inventory.Entry, arguments: Mapping[str, Mapping[str, Any]], url_conf: str | None) -> str:
@@ -205,12 +211,17 @@ def _aged(needs: gate.Needs, max_age: int | None) -> gate.Needs:
     return needs if max_age is None else gate.Aged(needs, max_age)  # type: ignore[arg-type] # which says so itself
 
 
+def _enforced(requirement: Requirement) -> Requirement:
+    """What is asked for of several requirements, some of which are only reported."""
+    return report_only.parted(requirement)[0] or requirement
+
+
 def _not_asking(response: Any, needs: gate.Needs) -> str:
     """Why a response is no challenge for a requirement; empty where it is one."""
     request = request_of(response)
     requirement = gate.resolve(request, needs)
     asked = asked_by(response)
-    if asked is not None and asked.requirement == requirement:
+    if asked is not None and asked.requirement == _enforced(requirement):
         return ""
     if asked is None:
         first = f"No step-up is asked for: it is {_what_it_is(response)}."

@@ -70,20 +70,26 @@ class _Browser:
         return session.evidence(self._request())
 
     def _sign_in(self, user: Any, age: float, claims: Mapping[str, Any]) -> Any:
-        return self._come_back(self._request(), user, None, age, claims)[0]
+        return self._come_back(self._request(), user, None, age, claims, "")[0]
 
-    def _elevate(self, needs: gate.Needs, user: Any, age: float, claims: Mapping[str, Any]) -> Any:
+    def _elevate(self, needs: gate.Needs, user: Any, age: float, claims: Mapping[str, Any], path: str) -> Any:
         request = self._request()
         requirement = gate.resolve(request, needs)
         with_proof = {**proof_of(requirement), **claims}
-        user, view = self._come_back(request, user, requirement, age, with_proof)
+        user, view = self._come_back(request, user, requirement, age, with_proof, path)
         if not view.is_satisfied:
             said = {claim: value for claim, value in with_proof.items() if value is not tokens.ABSENT}
             raise AssertionError(f"These claims do not satisfy {requirement.name or 'the requirement'}: {said}")
         return user
 
     def _come_back(
-        self, request: HttpRequest, user: Any, requirement: Requirement | None, age: float, claims: Mapping[str, Any]
+        self,
+        request: HttpRequest,
+        user: Any,
+        requirement: Requirement | None,
+        age: float,
+        claims: Mapping[str, Any],
+        path: str,
     ) -> tuple[Any, AuthenticationCallbackView]:
         """What the backend and the callback view make of an ID token of these claims, `age` seconds ago."""
         if user is None and "sub" not in claims:
@@ -98,7 +104,7 @@ class _Browser:
                 state="",
                 nonce="",
                 code_verifier=None,
-                next="",
+                next=path,
                 requirement=requirement,
                 user=str(request.user.pk) if request.user.is_authenticated else None,
                 started=clock.now(),
@@ -191,7 +197,9 @@ class StepUpClient(_Browser, Client):
         """
         return self._sign_in(user, age, claims)
 
-    def elevate(self, needs: gate.Needs = "mfa", *, user: Any = None, age: float = 0, **claims: Any) -> Any:
+    def elevate(
+        self, needs: gate.Needs = "mfa", *, user: Any = None, age: float = 0, path: str = "", **claims: Any
+    ) -> Any:
         """Have the session prove a requirement. Whoever is not signed in is signed in by that.
 
         >>> client.elevate("mfa", age=60)  # doctest: +SKIP
@@ -200,6 +208,7 @@ class StepUpClient(_Browser, Client):
             needs: what a door may be given.
             user: as for :meth:`sign_in`.
             age: how many seconds ago it was proved.
+            path: the page that it was proved for. A ``max_age`` of 0 is satisfied for one showing of that page.
             claims: in place of those, or beside those, that prove the requirement.
 
         Returns:
@@ -209,7 +218,7 @@ class StepUpClient(_Browser, Client):
             AccountRefused: as for :meth:`sign_in`.
             AssertionError: with these claims it is not proved.
         """
-        return self._elevate(needs, user, age, claims)
+        return self._elevate(needs, user, age, claims, path)
 
     def step_up(self, response: Any, username: str = "", *, factor: Factor | None = "push", **choices: bool) -> Any:
         """Follow a challenge to the provider of the test and back, doing what its pages ask for.
@@ -247,9 +256,11 @@ class AsyncStepUpClient(_Browser, AsyncClient):
         """As :meth:`StepUpClient.sign_in`."""
         return await sync_to_async(self._sign_in)(user, age, claims)
 
-    async def elevate(self, needs: gate.Needs = "mfa", *, user: Any = None, age: float = 0, **claims: Any) -> Any:
+    async def elevate(
+        self, needs: gate.Needs = "mfa", *, user: Any = None, age: float = 0, path: str = "", **claims: Any
+    ) -> Any:
         """As :meth:`StepUpClient.elevate`."""
-        return await sync_to_async(self._elevate)(needs, user, age, claims)
+        return await sync_to_async(self._elevate)(needs, user, age, claims, path)
 
     async def step_up(
         self, response: Any, username: str = "", *, factor: Factor | None = "push", **choices: bool
@@ -279,12 +290,16 @@ def link(user: Any, subject: str = "") -> str:
 
 def proof_of(requirement: Requirement) -> dict[str, Any]:
     """Claims that prove a requirement, as a provider would send them that was asked for it."""
-    proof: dict[str, Any] = {claim: [values[0]] for claim, values in requirement.claims.items()}
-    if requirement.amr:
-        proof["amr"] = list(requirement.amr)
-    if classes := requirement.acr or requirement.acr_values:
-        proof["acr"] = classes[0]
-    return proof
+    proof: dict[str, dict[str, None]] = {}
+    for part in requirement.parts:
+        proof.setdefault("amr", {}).update(dict.fromkeys(part.amr))
+        proof.setdefault("acr", {}).update(dict.fromkeys((part.acr or part.acr_values)[:1]))
+        for claim, values in part.claims.items():
+            proof.setdefault(claim, {}).update(dict.fromkeys(values[:1]))
+    said: dict[str, Any] = {claim: list(values) for claim, values in proof.items() if values}
+    if len(said.get("acr", ())) == 1:
+        (said["acr"],) = said["acr"]
+    return said
 
 
 def _new_user() -> Any:
@@ -321,7 +336,7 @@ def _backend(said: Mapping[str, Any]) -> tuple[str, StepUpBackend]:
 
 
 def _is_same(signed_in: Any, user: Any, subject: str) -> bool:
-    """Whether the user who is signed in is the one who comes or, where nobody knows yet, whom the subject stands for."""
+    """Whether the user who is signed in is the one who comes or, where that is open, whom the subject stands for."""
     if user is not None:
         return bool(signed_in.pk == user.pk)
     return bool(Identity.objects.filter(issuer=conf.current().issuer, subject=subject, user=signed_in.pk).exists())

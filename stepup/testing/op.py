@@ -83,7 +83,9 @@ def configuration(personality: str = WELL_BEHAVED) -> Configuration:
         ConfigurationError: none can serve this site; the message says why.
     """
     settings = conf.current()
-    requirements = [*settings.requirements.values(), *settings.protected_views.values()]
+    requirements = [
+        part for each in (*settings.requirements.values(), *settings.protected_views.values()) for part in each.parts
+    ]
     asked = [value for each in requirements for value in (*each.acr_values, *each.acr)]
     methods = [method for each in requirements for method in each.amr]
     callback = reverse(settings.callback_url_name)
