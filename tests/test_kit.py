@@ -424,6 +424,7 @@ def test_a_site_that_no_provider_can_serve_is_told_so(stepup_settings: StepUpSet
 
 
 def test_a_forked_process_has_a_provider_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(op, "_started", op._started)
     first = op.running()
     assert op.running() is first
     monkeypatch.setattr(os, "getpid", lambda: -1)
@@ -431,7 +432,6 @@ def test_a_forked_process_has_a_provider_of_its_own(monkeypatch: pytest.MonkeyPa
     op.stop()
     op.stop()
     monkeypatch.undo()
-    first.stop()
     assert first.issuer != second.issuer
 
 

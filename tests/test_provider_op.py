@@ -2145,11 +2145,11 @@ def test_the_setting_of_a_site_is_a_dictionary() -> None:
         from_site([], **SITE)
 
 
-def test_no_logout_token_is_made_for_an_application_that_the_op_does_not_know(running_op: RunningProvider) -> None:
+def test_no_logout_token_is_made_for_an_application_that_the_op_does_not_know(provider: RunningProvider) -> None:
     with pytest.raises(ProviderError):
-        running_op.logout_token("nobody", sub="stepup|anna")
+        provider.logout_token("nobody", sub="stepup|anna")
     with pytest.raises(ProviderError):
-        running_op.log_out("nobody", sub="stepup|anna")
+        provider.log_out("nobody", sub="stepup|anna")
 
 
 # What it is told while it runs

@@ -68,8 +68,18 @@ def serve(personality: str = WELL_BEHAVED) -> RunningProvider:
         ConfigurationError: it cannot serve this site; the message says why.
         ProviderError: it does not start, or has no such personality.
     """
+    return clean(configuration(personality))
+
+
+def clean(told: Configuration) -> RunningProvider:
+    """A provider that nobody has visited yet, and that was told this.
+
+    Raises:
+        ProviderError: it does not start, or does not understand it.
+    """
     provider = running()
-    provider.configure(configuration(personality))
+    if provider.configuration != told:
+        provider.configure(told)
     provider.reset()
     if clock.offset:
         provider.set_clock(clock.offset)

@@ -137,7 +137,13 @@ def provider_for(settings: StepUpSettings, personality: str = WELL_BEHAVED) -> I
     Raises:
         ConfigurationError, ProviderError: see :func:`stepup.testing.op.serve`.
     """
-    provider = op.serve(personality)
+    with serving(op.serve(personality), settings) as provider:
+        yield provider
+
+
+@contextmanager
+def serving(provider: RunningProvider, settings: StepUpSettings) -> Iterator[RunningProvider]:
+    """Have a provider be the one that the site goes to."""
     settings.trust(provider)
     before, op.in_use = op.in_use, provider
     try:
