@@ -31,7 +31,7 @@ from stepup.models import Identity
 from stepup.testing import challenges, op, site, tokens
 from stepup.testing.assertions import assert_protected, assert_satisfied, assert_site_protected, assert_step_up_required
 from stepup.testing.clients import StepUpClient
-from stepup.testing.driver import StuckError
+from stepup.testing.driver import Person, StuckError
 from stepup.testing.factories import ABSENT, ClaimsFactory, IDTokenFactory, LogoutTokenFactory, UserFactory
 from stepup.testing.provider import ConfigurationError, RunningProvider
 from stepup.testing.site import Clock, StepUpSettings
@@ -388,6 +388,19 @@ def test_a_site_that_signs_assertions_is_known_by_its_key(
     assert stepup_client.step_up(stepup_client.get("/decorated/")).content.decode() == SECRET
 
 
+def test_whoever_has_signed_in_here_can_sign_out_there(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient, stepup_settings: StepUpSettings, settings: Any
+) -> None:
+    settings.OIDC_STORE_ID_TOKEN = True
+    stepup_settings(SIGN_OUT_AT_PROVIDER=True)
+    stepup_client.sign_in()
+    left = stepup_client.post("/oidc/logout/")
+
+    back = Person("anna", "anna-password").sign_out(left["Location"])
+
+    assert back.startswith("http://testserver/oidc/signed-out/")
+
+
 def test_time_passes_at_the_provider_too(
     stepup_provider: RunningProvider, stepup_client: StepUpClient, stepup_clock: Clock
 ) -> None:
@@ -545,6 +558,10 @@ def test_logout_tokens_are_good_and_can_be_odd() -> None:
     assert logout_token.verify(LogoutTokenFactory.build(sub="auth0|dora"), keys, **expected).subject == "auth0|dora"
     with pytest.raises(ClaimError):
         logout_token.verify(LogoutTokenFactory.build(events=ABSENT), keys, **expected)
+
+
+def test_keys_are_made_when_they_are_asked_for() -> None:
+    assert len(KEYS) == len({KEYS[name].kid for name in KEYS if name != "rsa_1024"}) + 1
 
 
 # ---- Assertions ----

@@ -180,6 +180,25 @@ def test_each_test_has_a_provider_settings_and_a_clock_that_are_as_at_the_start(
     project.runpytest_subprocess(*LOADED).assert_outcomes(passed=3)
 
 
+def test_a_marked_test_case_leaves_the_test_environment_as_it_is(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import pytest
+        from django.test import TestCase
+        from stepup import conf
+
+        @pytest.mark.stepup_provider
+        class MarkedTests(TestCase):
+            def test_where(self):
+                assert conf.current().issuer.startswith("http://127.0.0.1:")
+
+        def test_another(stepup_client):
+            assert stepup_client.get("/salary/").status_code == 302
+        """
+    )
+    project.runpytest_subprocess(*LOADED).assert_outcomes(passed=2)
+
+
 def test_a_mark_on_one_parameter_is_for_that_parameter(project: pytest.Pytester) -> None:
     project.makepyfile(
         """

@@ -127,9 +127,7 @@ async def aassert_protected(url: str, needs: gate.Needs = "mfa", **how: Any) -> 
     await sync_to_async(assert_protected)(url, needs, **how)
 
 
-def assert_site_protected(
-    file: str | Path, *, arguments: Mapping[str, Mapping[str, Any]] | None = None, url_conf: str | None = None
-) -> list[str]:
+def assert_site_protected(file: str | Path, *, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
     """The URLs of the site require what the list says that was committed, and really ask for it.
 
     It is the list of ``manage.py stepup_status --write``. Each page that has protection is visited by somebody who is
@@ -138,7 +136,6 @@ def assert_site_protected(
     Args:
         file: the path of the list.
         arguments: by URL name, what to put into a URL.
-        url_conf: another one than ``ROOT_URLCONF``, as a dotted path.
 
     Returns:
         The paths that were visited.
@@ -149,12 +146,12 @@ def assert_site_protected(
         OSError, ValueError: the list cannot be read.
     """
     __tracebackhide__ = True
-    found = list(inventory.entries(conf.current(), url_conf))
+    found = list(inventory.entries(conf.current()))
     problems = inventory.compare(found, inventory.parse(Path(file).read_text(encoding="utf-8")))
     visited = []
     with without_provider():
         for entry in found:
-            path = _path_of(entry, arguments or {}, url_conf)
+            path = _path_of(entry, arguments or {})
             if path and path not in visited:
                 visited.append(path)
                 response = StepUpClient().get(path)
@@ -193,13 +190,13 @@ def _longest(requirement: Requirement) -> int | None:
     return min((age for age in ages if age is not None), default=None)
 
 
-def _path_of(entry: inventory.Entry, arguments: Mapping[str, Mapping[str, Any]], url_conf: str | None) -> str:
+def _path_of(entry: inventory.Entry, arguments: Mapping[str, Mapping[str, Any]]) -> str:
     """The path of a page that everybody has to prove something for; empty where there is none, or it cannot be told."""
     doors = [door for door in entry.doors if not _SOME_METHODS.match(door.requirement)]
     if not entry.name or not any(inventory.REPORT_ONLY not in door.requirement for door in doors):
         return ""
     try:
-        return reverse(entry.name, urlconf=url_conf, kwargs=dict(arguments.get(entry.name, {})) or None)
+        return reverse(entry.name, kwargs=dict(arguments.get(entry.name, {})) or None)
     except NoReverseMatch:
         return ""
 

@@ -31,8 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         names = getattr(item, "fixturenames", None)
         if names is not None and MARKER not in names and item.get_closest_marker(MARKER) is not None:
-            # A list of its own: with another parameter the same test may have no marker.
-            item.fixturenames = [MARKER, *names]  # type: ignore[attr-defined] # that of pytest.Function
+            # A list of its own: with another parameter the same test may have no marker. At the end: what the whole run
+            # needs of Django comes first, and must not be put back with the settings of one test.
+            item.fixturenames = [*names, MARKER]  # type: ignore[attr-defined] # that of pytest.Function
 
 
 @pytest.fixture

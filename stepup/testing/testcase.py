@@ -74,7 +74,6 @@ class StepUpTestMixin:
         file: str | Path,
         *,
         arguments: Mapping[str, Mapping[str, Any]] | None = None,
-        url_conf: str | None = None,
     ) -> list[str]:
         """See :func:`stepup.testing.assertions.assert_site_protected`."""
-        return assertions.assert_site_protected(file, arguments=arguments, url_conf=url_conf)
+        return assertions.assert_site_protected(file, arguments=arguments)

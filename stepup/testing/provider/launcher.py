@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, Any, NamedTuple, cast, final
 from urllib.parse import quote, urlencode, urlsplit
@@ -105,6 +106,15 @@ class RunningProvider:
         """The logout tokens sent since the start or the last `reset`, in order. Raises `ProviderError`."""
         answer = json.loads(self._control("GET", "/control/logouts"))
         return [LogoutRecord(**each) for each in answer["logouts"]]
+
+    def id_token(self, client_id: str, claims: Mapping[str, Any]) -> str:
+        """An ID token for an application with these claims, whatever the personality, for which nobody has signed in.
+
+        Raises `ProviderError`.
+        """
+        return self._control(
+            "POST", f"/control/id-token?{urlencode({'client_id': client_id})}", json.dumps(claims)
+        ).decode()
 
     def logout_token(self, client_id: str, *, sub: str = "", sid: str = "") -> str:
         """A logout token for an application, about a person or a session, as the personality has it.

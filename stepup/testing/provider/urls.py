@@ -29,6 +29,7 @@ urlpatterns = [
     path("control/requests", views.recorded_requests),
     path("control/authentications", views.recorded_authentications),
     path("control/logouts", views.recorded_logouts),
+    path("control/id-token", views.id_token_for),
     path("control/logout-token", views.logout_token_for),
     path("control/logout", views.log_out_from),
     path("control/reset", views.reset),

@@ -22,7 +22,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from stepup.testing.provider.action import Known, Step
-from stepup.testing.provider.configuration import Configuration, ConfigurationError, User
+from stepup.testing.provider.configuration import Client, Configuration, ConfigurationError, User
 from stepup.testing.provider.logouts import log_out, logout_token, session_ended
 from stepup.testing.provider.middleware import content_security_policy
 from stepup.testing.provider.oidc import (
@@ -32,6 +32,7 @@ from stepup.testing.provider.oidc import (
     Provider,
     user_info,
 )
+from stepup.testing.provider.personality import sign
 from stepup.testing.provider.state import Authentication, Interaction, Push, Session
 from stepup.testing.provider.uris import origin
 
@@ -446,6 +447,17 @@ def recorded_authentications(request: HttpRequest) -> HttpResponse:
     """For the launcher: who has authenticated since the start or the last reset, and how."""
     provider = _controlled(request)
     return JsonResponse({"authentications": [asdict(each) for each in provider.state.recorded_authentications()]})
+
+
+@csrf_exempt
+@require_POST
+def id_token_for(request: HttpRequest) -> HttpResponse:
+    """For the launcher: an ID token for an application, with claims that it was given."""
+    provider = _controlled(request)
+    client: Client = _about(provider, request)["client"]
+    key = provider.keys.signing(client)
+    header = {"alg": client.id_token_signed_response_alg, "kid": key.kid}
+    return HttpResponse(sign(header, json.loads(request.body), key), content_type="text/plain")
 
 
 @csrf_exempt
