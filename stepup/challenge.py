@@ -20,7 +20,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
-from stepup import clock, conf, session, signals, verdicts
+from stepup import clock, conf, kept, session, signals, verdicts
 from stepup.assurance import Decision, Requirement
 from stepup.exceptions import ProviderError, StepUpError, TokenRequestRefused
 from stepup.verdicts import Verdict, private
@@ -61,11 +61,14 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
         error = "insufficient_user_authentication" if request.user.is_authenticated else "login_required"
         body = {"error": error, "requirement": requirement.name, "step_up_url": url}
         return private(JsonResponse(body, status=401, headers=_authenticate_header()))
-    if request.method not in _SAFE_METHODS:
-        return _not_sent(request, requirement)
-
     here = request.get_full_path()
-    if session.settled(request, requirement, here, now=clock.now()) is not None:
+    if request.method not in _SAFE_METHODS:
+        back = safe_next(request, request.headers.get("Referer") or here)
+        try:
+            here = _keep(request, here, back)
+        except kept.NotKept as error:
+            return _not_sent(request, requirement, back, error.reason)
+    if session.settled(request, requirement, here, now=clock.now(), within=kept.page_of(request)[1]) is not None:
         return verdicts.page(
             request,
             Verdict.IGNORED,
@@ -77,7 +80,10 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
     # Evidence that exists but is too old is not renewed by an OP that still has its own session, unless it is told to:
     # several ignore `max_age`.
     again = any(unmet.reason != "missing" for unmet in decision.unmet)
-    return authentication_request(request, requirement=requirement, next_url=here, again=again)
+    response = authentication_request(request, requirement=requirement, next_url=here, again=again)
+    if request.method not in _SAFE_METHODS and response.status_code == 302:
+        response.status_code = 303  # so that no browser repeats a form at the OP (RFC 9700, 4.12)
+    return response
 
 
 def authentication_request(
@@ -216,13 +222,20 @@ def _unavailable(
     )
 
 
-def _not_sent(request: HttpRequest, requirement: Requirement) -> HttpResponse:
-    back = safe_next(request, request.headers.get("Referer") or request.get_full_path())
+def _keep(request: HttpRequest, here: str, back: str) -> str:
+    """Keep a form until after the step-up, and go to the page that then shows it."""
+    if safe_next(request, here) != here:
+        raise kept.NotKept("address")
+    return kept.keep(request, path=here, back=back).url
+
+
+def _not_sent(request: HttpRequest, requirement: Requirement, back: str, reason: str) -> HttpResponse:
     context = {
         "step_up_url": step_up_url(requirement, back),
         "back_url": back,
         "heading": _("Your form was not sent"),
         "what_happened": _("What you sent needs an additional confirmation that it is you. It was not carried out."),
+        "why": kept.not_kept(request, reason),
         "what_to_do": _("Confirm that it is you. You then come back to the page, where you can send it again."),
     }
     return private(render(request, "stepup/not_sent.html", context, status=403))

@@ -65,6 +65,8 @@ class Settings:
         cache: the Django cache through which processes share the OP's metadata and keys; None where they do not.
         userinfo: one of :data:`USERINFO`.
         user_claims: the claims that the site's hooks need; None where it does not say.
+        keep_forms: whether a form that is sent before its step-up is kept until after it.
+        keep_forms_bytes: how large it may be.
         trust_unverified_email: whether an account is linked by an e-mail address that the OP does not say is verified.
     """
 
@@ -93,6 +95,8 @@ class Settings:
     code_verifier_size: int
     max_pending: int
     pending_max_age: int
+    keep_forms: bool
+    keep_forms_bytes: int
     renew_after: int
     client_authentication: str
     private_key: str = field(repr=False)
@@ -275,6 +279,10 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         code_verifier_size=min(max(oidc("OIDC_PKCE_CODE_VERIFIER_SIZE", 64, _whole(1, 1000), _WHOLE), 43), 128),
         max_pending=read.take("MAX_PENDING", 20, _whole(1, 100), "a whole number from 1 to 100"),
         pending_max_age=read.take("PENDING_MAX_AGE", 900, _whole(60, 86400), "seconds, from 60 to 86400"),
+        keep_forms=read.take("KEEP_FORMS", True, _is_bool, "True or False"),
+        keep_forms_bytes=read.take(
+            "KEEP_FORMS_BYTES", 1024 * 1024, _whole(1024, 16 * 1024 * 1024), "bytes, from 1024 to 16777216"
+        ),
         renew_after=oidc("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", 60 * 15, _is_number, "a number of seconds"),
         client_authentication=read.take(
             "CLIENT_AUTHENTICATION",

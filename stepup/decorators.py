@@ -24,38 +24,46 @@ View = TypeVar("View", bound=Callable[..., HttpResponseBase | Awaitable[HttpResp
 @overload
 def mfa_required(view: View) -> View: ...
 @overload
-def mfa_required(*, max_age: int | None = None) -> Callable[[View], View]: ...
-def mfa_required(view: Callable[..., Any] | None = None, *, max_age: int | None = None) -> Any:
+def mfa_required(*, max_age: int | None = None, keep_form: bool = True) -> Callable[[View], View]: ...
+def mfa_required(view: Callable[..., Any] | None = None, *, max_age: int | None = None, keep_form: bool = True) -> Any:
     """Let only users through who have passed multi-factor authentication: the requirement named ``mfa``.
 
     Use it bare or called, on functions only; class-based views take :class:`stepup.mixins.MFARequiredMixin`.
 
     Args:
         max_age: how many seconds ago they may have authenticated, at the most; in place of the requirement's own.
+        keep_form: whether a form that is sent to the view is kept until after a step-up.
     """
-    door = _door(DEFAULT_REQUIREMENT if max_age is None else Aged(DEFAULT_REQUIREMENT, max_age))
+    door = _door(DEFAULT_REQUIREMENT if max_age is None else Aged(DEFAULT_REQUIREMENT, max_age), keep_form)
     return door if view is None else door(view)
 
 
 @overload
 def stepup_required(requirement: View) -> View: ...
 @overload
-def stepup_required(requirement: Callable[[HttpRequest], str | Requirement]) -> Callable[[View], View]: ...
+def stepup_required(
+    requirement: Callable[[HttpRequest], str | Requirement], *, keep_form: bool = True
+) -> Callable[[View], View]: ...
 @overload
-def stepup_required(requirement: str | Requirement = ..., *, max_age: int | None = None) -> Callable[[View], View]: ...
-def stepup_required(requirement: Any = DEFAULT_REQUIREMENT, *, max_age: int | None = None) -> Any:
+def stepup_required(
+    requirement: str | Requirement = ..., *, max_age: int | None = None, keep_form: bool = True
+) -> Callable[[View], View]: ...
+def stepup_required(
+    requirement: Any = DEFAULT_REQUIREMENT, *, max_age: int | None = None, keep_form: bool = True
+) -> Any:
     """Let only users through who satisfy a requirement.
 
     Args:
         requirement: a name from ``STEPUP["REQUIREMENTS"]``, a :class:`~stepup.Requirement`, or a function that takes
             the request and returns either. Used bare, as ``@stepup_required``, it is the requirement named ``mfa``.
         max_age: with a name only: how many seconds ago they may have authenticated, in place of the requirement's own.
+        keep_form: whether a form that is sent to the view is kept until after a step-up.
     """
     if max_age is not None:
-        return _door(Aged(requirement, max_age))
+        return _door(Aged(requirement, max_age), keep_form)
     if not callable(requirement):
-        return _door(requirement)
-    bare = _door(DEFAULT_REQUIREMENT)(requirement)
+        return _door(requirement, keep_form)
+    bare = _door(DEFAULT_REQUIREMENT, keep_form)(requirement)
     if iscoroutinefunction(requirement):
         return bare
 
@@ -63,12 +71,12 @@ def stepup_required(requirement: Any = DEFAULT_REQUIREMENT, *, max_age: int | No
     # result is called: with a view to protect, or with a request to answer.
     @wraps(bare)
     def either(first: Any, *args: Any, **kwargs: Any) -> Any:
-        return bare(first, *args, **kwargs) if isinstance(first, HttpRequest) else _door(requirement)(first)
+        return bare(first, *args, **kwargs) if isinstance(first, HttpRequest) else _door(requirement, keep_form)(first)
 
     return either
 
 
-def _door(needs: Needs) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _door(needs: Needs, keep_form: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
         if isclass(view):
             raise TypeError(f"{view.__qualname__} is a class: use stepup.mixins, or decorate what as_view() returns.")
@@ -87,7 +95,7 @@ def _door(needs: Needs) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 refusal = gate.check(request, needs)
                 return gate.seal(view(request, *args, **kwargs)) if refusal is None else refusal
 
-        return gate.mark(protected, needs)
+        return gate.mark(protected, needs, keep_form=keep_form)
 
     return decorate
 

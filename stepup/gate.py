@@ -15,11 +15,24 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject, empty
 
-from stepup import challenge, clock, conf, session
+from stepup import challenge, clock, conf, kept, session
 from stepup.assurance import SATISFIED, Decision, Evidence, Requirement, Unmet, evaluate
 from stepup.conf import DEFAULT_REQUIREMENT
 
-__all__ = ["Aged", "Needs", "StepUpRequired", "acheck", "adecide", "aguard", "check", "decide", "demand", "guard"]
+__all__ = [
+    "Aged",
+    "Needs",
+    "StepUpRequired",
+    "acheck",
+    "adecide",
+    "aguard",
+    "arestore",
+    "check",
+    "decide",
+    "demand",
+    "guard",
+    "restore",
+]
 
 #: As `django.utils.cache.add_never_cache_headers` says it, without taking apart what was there before.
 NEVER_CACHE = "max-age=0, no-cache, no-store, must-revalidate, private"
@@ -88,6 +101,8 @@ async def adecide(request: HttpRequest, needs: Needs) -> Decision:
 
 def check(request: HttpRequest, needs: Needs) -> HttpResponse | None:
     """None where the request may go on; else the answer to give instead."""
+    if request.method == "POST" and (refusal := restore(request)) is not None:
+        return refusal
     # What nearly every request of a protected page is answered by, in as few steps as can be.
     if type(needs) is str and _is_plainly_allowed(request, needs):
         return None
@@ -98,12 +113,27 @@ def check(request: HttpRequest, needs: Needs) -> HttpResponse | None:
 
 async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
     """As :func:`check`, from asynchronous code."""
+    if request.method == "POST" and (refusal := await arestore(request)) is not None:
+        return refusal
     requirement = resolve(request, needs)
     decision = await _ajudge(request, requirement)
     if decision.satisfied:
         return None
     # The answer may take a session to save or the OP to be asked: work for a thread, and seldom done.
     return await sync_to_async(challenge.answer)(request, requirement, decision)
+
+
+def restore(request: HttpRequest) -> HttpResponse | None:
+    """Put a form that was kept until after a step-up in the place of a POST that stands for it.
+
+    None where the request may go on; else the answer to give instead.
+    """
+    return kept.restore(request) if kept.has_mark(request) else None
+
+
+async def arestore(request: HttpRequest) -> HttpResponse | None:
+    """As :func:`restore`, from asynchronous code."""
+    return await sync_to_async(kept.restore)(request) if kept.has_mark(request) else None
 
 
 def guard(request: HttpRequest, needs: Needs, view: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -131,13 +161,15 @@ def demand(request: HttpRequest, needs: Needs = DEFAULT_REQUIREMENT) -> None:
     remember(request)
 
 
-def mark(view: Callable[..., Any], needs: Needs) -> Callable[..., Any]:
-    """Note on a view what it requires, and that it looks after sign-in itself.
+def mark(view: Callable[..., Any], needs: Needs, *, keep_form: bool = True) -> Callable[..., Any]:
+    """Note on a view what it requires, whether its forms are kept, and that it looks after sign-in itself.
 
-    Without the second, Django's `LoginRequiredMiddleware` would send an anonymous visitor to sign in first and to step
+    Without the last, Django's `LoginRequiredMiddleware` would send an anonymous visitor to sign in first and to step
     up only afterwards: two trips to the OP where one does.
     """
     view.stepup_requirement = needs  # type: ignore[attr-defined]
+    if not keep_form:
+        view.stepup_keep_form = False  # type: ignore[attr-defined]
     view.login_required = False  # type: ignore[attr-defined]
     return view
 
@@ -210,7 +242,8 @@ def _decision(
     let_through: float | None = getattr(request, "_stepup_fresh_since", None)
     since = let_through
     if since is None:
-        since = session.settled(request, requirement, request.get_full_path(), now=now)
+        page, within = kept.page_of(request)
+        since = session.settled(request, requirement, page, now=now, within=within)
     if since is None or not evaluate(evidence, requirement.within(now - since), now=now, leeway=settings.leeway):
         return decision
     if let_through is None:

@@ -51,6 +51,9 @@ class StepUpMiddleware:
         return None
 
     def _process_view(self, request: HttpRequest, view: Any, args: Sequence[Any], kwargs: Any) -> HttpResponse | None:
+        # Before any view begins, also one without a door: `StepUpRequired` may come from inside.
+        if request.method == "POST" and (refusal := gate.restore(request)) is not None:
+            return refusal
         requirement = _required(request)
         if requirement is None:
             return None
@@ -60,6 +63,8 @@ class StepUpMiddleware:
     async def _aprocess_view(
         self, request: HttpRequest, view: Any, args: Sequence[Any], kwargs: Any
     ) -> HttpResponse | None:
+        if request.method == "POST" and (refusal := await gate.arestore(request)) is not None:
+            return refusal
         requirement = _required(request)
         if requirement is None:
             return None

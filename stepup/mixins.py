@@ -20,12 +20,14 @@ class StepUpRequiredMixin:
 
     Attributes:
         requirement: a name from ``STEPUP["REQUIREMENTS"]`` or a :class:`~stepup.Requirement`.
+        keep_form: whether a form that is sent to this view is kept until after a step-up.
 
     Raises:
         TypeError: where a class is defined that puts a view before it, because the view would never ask.
     """
 
     requirement: Needs = DEFAULT_REQUIREMENT
+    keep_form: bool = True
     request: HttpRequest
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -36,7 +38,8 @@ class StepUpRequiredMixin:
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
         view: Callable[..., Any] = super().as_view(**initkwargs)  # type: ignore[misc] # View's, as checked above
-        return gate.mark(view, initkwargs.get("requirement", cls.requirement))
+        needs, keep_form = initkwargs.get("requirement", cls.requirement), initkwargs.get("keep_form", cls.keep_form)
+        return gate.mark(view, needs, keep_form=keep_form)
 
     def get_requirement(self) -> Needs:
         """The requirement for this very request; override it where that depends on something."""

@@ -40,16 +40,17 @@ MAY_IMPORT = {
     "vault": {"conf"},
     "session": {"assurance", "conf"},
     "verdicts": {"assurance", "conf", "signals"},
-    "challenge": {"assurance", "clock", "conf", "exceptions", "session", "signals", "verdicts"},
-    "gate": {"assurance", "challenge", "clock", "conf", "session", "verdicts"},
+    "kept": {"clock", "conf", "session", "verdicts"},
+    "challenge": {"assurance", "clock", "conf", "exceptions", "kept", "session", "signals", "verdicts"},
+    "gate": {"assurance", "challenge", "clock", "conf", "kept", "session", "verdicts"},
     "decorators": {"assurance", "conf", "gate"},
     "mixins": {"assurance", "conf", "gate"},
     "middleware": {"assurance", "conf", "gate", "session"},
     "templatetags.stepup": {"conf", "gate"},
     "backends": {"challenge", "clock", "conf", "exceptions", "id_token", "models", "provider", "session"},
     "views": {
-        "assurance", "backends", "challenge", "clock", "conf", "exceptions", "provider", "session", "signals",
-        "verdicts",
+        "assurance", "backends", "challenge", "clock", "conf", "exceptions", "kept", "provider", "session",
+        "signals", "verdicts",
     },
     "urls": {"conf", "views"},
     "checks": {"algorithms", "conf"},
@@ -60,6 +61,7 @@ MAY_IMPORT = {
 MAY_IMPORT_LATER = {
     "apps": {"checks"},
     "challenge": {"provider", "views"},
+    "kept": {"vault"},
     "checks": {"backends", "gate", "id_token", "middleware", "views"},
 }
 
@@ -145,7 +147,7 @@ def test_a_pure_room_does_not_know_what_time_it_is_and_touches_neither_disk_nor_
     assert not outsiders(module) & world
 
 
-@pytest.mark.parametrize("module", sorted(set(CORE) - {"provider", "transport", "backends"}))
+@pytest.mark.parametrize("module", sorted(set(CORE) - {"provider", "transport", "backends", "kept"}))
 def test_the_network_is_the_providers_and_its_transports_alone(module: str) -> None:
     # Only errors are caught in backends, because the hooks of a site may ask with requests themselves.
     assert not outsiders(module) & {"requests", "urllib3", "http", "socket"}
@@ -158,6 +160,13 @@ def test_the_backend_takes_nothing_of_requests_but_its_errors() -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "requests"
     }
     assert used == {"RequestException"}
+
+
+def test_kept_forms_take_nothing_of_urllib3_but_how_a_form_is_written() -> None:
+    assert not outsiders("kept") & {"requests", "http", "socket"}
+    assert {name for name, _ in imports(tree("kept")) if name.startswith("urllib3")} == {
+        "urllib3.filepost.encode_multipart_formdata"
+    }
 
 
 @pytest.mark.parametrize("module", sorted(set(CORE) - {"clock"}))
@@ -202,6 +211,7 @@ SESSION_KEYS = {
     "stepup",
     "stepup_pending",
     "stepup_settled",
+    "stepup_forms",
     "oidc_states",
     "oidc_login_next",
     "oidc_id_token_expiration",

@@ -552,6 +552,8 @@ def test_the_settings_reference_has_the_defaults(settings: Any) -> None:
         "LEEWAY": loaded.leeway,
         "MAX_PENDING": loaded.max_pending,
         "PENDING_MAX_AGE": loaded.pending_max_age,
+        "KEEP_FORMS": loaded.keep_forms,
+        "KEEP_FORMS_BYTES": loaded.keep_forms_bytes,
         "DOCUMENTATION_URL": loaded.documentation_url,
         "UNSAFE_TRUST_UNVERIFIED_EMAIL": loaded.trust_unverified_email,
         "OIDC_RP_SIGN_ALGO": loaded.algorithms[0],
