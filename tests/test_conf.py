@@ -97,6 +97,8 @@ FULL = {
     "SIGNING_ALGORITHMS": ["ES256", "RS256"],
     "MAX_PENDING": 5,
     "PENDING_MAX_AGE": 60,
+    "KEEP_FORMS": False,
+    "KEEP_FORMS_BYTES": 1024,
     "UNSAFE_TRUST_UNVERIFIED_EMAIL": True,
     "DOCUMENTATION_URL": "https://help.example/",
     "CLIENT_AUTHENTICATION": "private_key_jwt",
@@ -129,6 +131,7 @@ def test_everything_can_be_said() -> None:
     assert settings.audience == "https://api.example/"
     assert settings.algorithms == ("ES256", "RS256")
     assert (settings.max_pending, settings.pending_max_age) == (5, 60)
+    assert (settings.keep_forms, settings.keep_forms_bytes) == (False, 1024)
     assert settings.trust_unverified_email
     assert settings.documentation_url == "https://help.example/"
     assert settings.proof_claims == {"vot"}
@@ -281,6 +284,8 @@ WRONG: dict[str, list[object]] = {
     "SIGNING_ALGORITHMS": [None, "RS256", [], ["none"], ["RS256", "RS1"], [5], ["rs256"]],
     "MAX_PENDING": [None, 0, 101, "20", 20.0, True],
     "PENDING_MAX_AGE": [None, 59, 86401, "900", 900.0],
+    "KEEP_FORMS": [None, 1, "True", []],
+    "KEEP_FORMS_BYTES": [None, 1023, 16 * 1024 * 1024 + 1, "1024", 1024.0, True],
     "UNSAFE_TRUST_UNVERIFIED_EMAIL": [None, 1, "True", "False", []],
     "DOCUMENTATION_URL": [None, "", 5],
 }
