@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import urlencode
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpRequest
@@ -406,6 +408,30 @@ def test_of_two_presses_at_the_same_moment_one_counts(anna: Browser, caplog: pyt
 
     assert is_gone(anna.press(page), caplog, "used")
     assert len(SEEN) == 1
+
+
+@pytest.mark.parametrize("engine", ["cache", "file"])
+def test_of_many_presses_at_the_same_moment_one_counts(settings: Any, engine: str, tmp_path: Path) -> None:
+    settings.SESSION_FILE_PATH = str(tmp_path)
+    store_class = import_module(f"django.contrib.sessions.backends.{engine}").SessionStore
+    user, current = User(pk=1, username="anna"), conf.current()
+
+    def request_of(store: Any) -> Any:
+        request: Any = RequestFactory().post("/a/")
+        request.user, request.session = user, store
+        return request
+
+    first = request_of(store_class())
+    first.session.create()
+    assert session.keep_form(first, "id", "a form", current, now=clock.now())
+    first.session.save()
+    requests = [request_of(store_class(first.session.session_key)) for _ in range(20)]
+    assert all(session.kept_form(each, "id", current, now=clock.now()) == "a form" for each in requests)
+
+    with ThreadPoolExecutor(len(requests)) as pool:
+        took = list(pool.map(lambda each: session.take_form(each, "id", current, now=clock.now()), requests))
+
+    assert took.count(True) == 1
 
 
 def locked_again(page: Any) -> str:
