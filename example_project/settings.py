@@ -58,6 +58,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "stepup.middleware.SessionRenewalMiddleware",
     "stepup.middleware.StepUpMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -135,7 +136,6 @@ OIDC_RP_SCOPES = "openid email profile"
 OIDC_TIMEOUT = 5
 # Kept to tell the OP, at a step-up and at sign-out, whom it is about.
 OIDC_STORE_ID_TOKEN = True
-OIDC_OP_LOGOUT_URL_METHOD = "example_project.sign_out.sign_out_url"
 
 STEPUP = {
     "PROVIDER": "auth0",
@@ -143,6 +143,10 @@ STEPUP = {
     "CLIENT_IDS": [OIDC_RP_CLIENT_ID],
     "CLIENTS_WITH_MFA": [OIDC_RP_CLIENT_ID],
     "PROTECTED_VIEWS": {"password": "mfa"},
+    # Otherwise the next person at this computer signs in without a password.
+    "SIGN_OUT_AT_PROVIDER": True,
+    # And whoever signs out there, in whatever browser, is signed out here.
+    "BACK_CHANNEL_LOGOUT": "end",
 }
 
 # ---- The OP of the demo: who can sign in there, and for which site ----
@@ -186,7 +190,8 @@ STEPUP_PROVIDER: dict[str, Any] = {
             "client_secret": OIDC_RP_CLIENT_SECRET,
             "name": "Tidewater Works",
             "redirect_uris": [f"{SITE_ORIGIN}/oidc/callback/"],
-            "post_logout_redirect_uris": [f"{SITE_ORIGIN}/"],
+            "post_logout_redirect_uris": [f"{SITE_ORIGIN}/oidc/signed-out/"],
+            "backchannel_logout_uri": f"{SITE_ORIGIN}/oidc/backchannel-logout/",
         }
     ],
     "CLIENTS_WITH_MFA": [OIDC_RP_CLIENT_ID],

@@ -23,9 +23,8 @@ from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 
-from stepup import challenge, clock, conf, id_token, provider, session
+from stepup import challenge, conf, id_token, provider, session
 from stepup.exceptions import AccountRefused, ClaimError, ProviderError, StepUpError, WrongUser
-from stepup.id_token import KeySet, UnknownKey
 from stepup.models import Identity
 
 __all__ = ["StepUpBackend", "VerifiedLogin"]
@@ -50,6 +49,7 @@ class VerifiedLogin:
     claims: dict[str, Any]
     access_token: str
     id_token: str
+    refresh_token: str | None = None
 
 
 class StepUpBackend(OIDCAuthenticationBackend):
@@ -132,7 +132,10 @@ class StepUpBackend(OIDCAuthenticationBackend):
         user = self._known_subject(claims)
         if user is None:
             user = self._user_for(access_token, token, claims)
-        user.stepup_login = VerifiedLogin(self, claims, access_token, token)
+        refresh_token = answer.get("refresh_token")
+        user.stepup_login = VerifiedLogin(
+            self, claims, access_token, token, refresh_token if isinstance(refresh_token, str) else None
+        )
         return user  # type: ignore[no-any-return] # a site may return what it likes
 
     def _user_for(self, access_token: str, token: str, claims: dict[str, Any]) -> Any:
@@ -162,23 +165,28 @@ class StepUpBackend(OIDCAuthenticationBackend):
             ClaimError: it is refused.
             ProviderError: the keys to verify it with cannot be had.
         """
-        settings = conf.current()
+        return provider.current().verified(
+            id_token.verify, token, nonce=kwargs.get("nonce"), access_token=kwargs.get("access_token")
+        )
 
-        def verify(keys: KeySet) -> dict[str, Any]:
-            return id_token.verify(
-                token,
-                keys,
-                algorithms=settings.algorithms,
-                issuer=settings.issuer,
-                audiences=settings.client_ids,
-                now=clock.now(),
-                leeway=settings.leeway,
-                nonce=kwargs.get("nonce"),
-                access_token=kwargs.get("access_token"),
-                match_kid=settings.match_kid,
-            )
+    @sensitive_variables()
+    def verify_renewal(self, answer: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+        """What the answer to a refresh token is worth (OpenID Connect Core 1.0, 12.2), by itself.
 
-        return self._with_keys(verify)
+        Returns:
+            The claims of the ID token, or None where none came, as is allowed; and the access token.
+
+        Raises:
+            ClaimError: the ID token is refused.
+            ProviderError: there is no access token, or the keys to verify with cannot be had.
+        """
+        access_token, token = answer.get("access_token"), answer.get("id_token")
+        if not isinstance(access_token, str):
+            raise ProviderError("token", "no access_token")
+        if token is None:
+            return None, access_token
+        with _refusals_as(lambda: ClaimError("id_token", "refused by the site"), asking="token"):
+            return self.verify_token(token, nonce=None, access_token=access_token), access_token
 
     @sensitive_variables()
     def get_userinfo(self, access_token: str, id_token: str, payload: dict[str, Any]) -> dict[str, Any]:
@@ -340,32 +348,9 @@ class StepUpBackend(OIDCAuthenticationBackend):
         if signed_in is not None and signed_in.pk != user.pk:
             raise WrongUser
 
-    def _verify_userinfo(self, token: str) -> dict[str, Any]:
-        settings = conf.current()
-        return self._with_keys(
-            lambda keys: id_token.verify_userinfo(
-                token,
-                keys,
-                algorithms=settings.algorithms,
-                issuer=settings.issuer,
-                audiences=settings.client_ids,
-                now=clock.now(),
-                leeway=settings.leeway,
-                match_kid=settings.match_kid,
-            )
-        )
-
     @staticmethod
-    def _with_keys(verify: Any) -> dict[str, Any]:
-        """Verify with the keys at hand and, if the OP may have changed them since, once more with newer ones."""
-        at_hand = provider.current().keys()
-        try:
-            return verify(at_hand)  # type: ignore[no-any-return]
-        except UnknownKey:
-            newer = provider.current().keys(newer_than=at_hand)
-            if newer == at_hand:
-                raise
-            return verify(newer)  # type: ignore[no-any-return]
+    def _verify_userinfo(token: str) -> dict[str, Any]:
+        return provider.current().verified(id_token.verify_userinfo, token)
 
 
 def _known_user(issuer: str, subject: str) -> Any:

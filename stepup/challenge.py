@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -25,7 +25,17 @@ from stepup.assurance import Decision, Requirement
 from stepup.exceptions import ProviderError, StepUpError, TokenRequestRefused
 from stepup.verdicts import Verdict, private
 
-__all__ = ["answer", "authentication_request", "redirect_uri", "requirement_from", "safe_next", "step_up_url"]
+__all__ = [
+    "answer",
+    "authentication_request",
+    "is_page",
+    "kind_of",
+    "redirect_uri",
+    "requirement_from",
+    "safe_next",
+    "sign_in_anew",
+    "step_up_url",
+]
 
 logger = logging.getLogger("stepup")
 
@@ -52,22 +62,9 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
     )
     signals.challenged.send_robust(sender=Requirement, request=request, requirement=requirement, decision=decision)
 
-    if "HX-Request" in request.headers:
-        # Back to the page that a script's request was made from: its own address is nothing that a person wants to see.
-        url = step_up_url(requirement, safe_next(request, request.headers.get("HX-Current-URL")))
-        return private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()}))
-    if request.method in _SAFE_METHODS - {"GET"} or not _is_navigation(request):
-        url = step_up_url(requirement, safe_next(request, request.headers.get("Referer")))
-        error = "insufficient_user_authentication" if request.user.is_authenticated else "login_required"
-        body = {"error": error, "requirement": requirement.name, "step_up_url": url}
-        return private(JsonResponse(body, status=401, headers=_authenticate_header()))
-    here = request.get_full_path()
-    if request.method not in _SAFE_METHODS:
-        back = safe_next(request, request.headers.get("Referer") or here)
-        try:
-            here = _keep(request, here, back)
-        except kept.NotKept as error:
-            return _not_sent(request, requirement, back, error.reason)
+    here = _off_page(request, requirement)
+    if not isinstance(here, str):
+        return here
     if session.settled(request, requirement, here, now=clock.now(), within=kept.page_of(request)[1]) is not None:
         return verdicts.page(
             request,
@@ -80,14 +77,78 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
     # Evidence that exists but is too old is not renewed by an OP that still has its own session, unless it is told to:
     # several ignore `max_age`.
     again = any(unmet.reason != "missing" for unmet in decision.unmet)
-    response = authentication_request(request, requirement=requirement, next_url=here, again=again)
-    if request.method not in _SAFE_METHODS and response.status_code == 302:
-        response.status_code = 303  # so that no browser repeats a form at the OP (RFC 9700, 4.12)
-    return response
+    return authentication_request(request, requirement=requirement, next_url=here, again=again)
+
+
+def sign_in_anew(request: HttpRequest) -> HttpResponse:
+    """The answer to a request of somebody for whom the OP no longer vouches: a sign-in that leads back to the page.
+
+    A form is kept until then. Where no page goes with the answer it is what an unmet requirement is answered there. The
+    user stays signed in here.
+    """
+    here = _off_page(request, None)
+    return authentication_request(request, requirement=None, next_url=here) if isinstance(here, str) else here
+
+
+def is_page(request: HttpRequest) -> bool:
+    """Whether a redirect to the OP takes the whole page there for certain, and loses nothing."""
+    headers = request.headers
+    if kind_of(request) != "page":
+        return False
+    if "Sec-Fetch-Mode" in headers:
+        return headers.get("Sec-Fetch-Dest", "document") == "document"
+    return "text/html" in headers.get("Accept", "")
+
+
+def _off_page(request: HttpRequest, requirement: Requirement | None) -> HttpResponse | str:
+    """The answer where no page can be sent to the OP; where one can, the address to come back to."""
+    kind = kind_of(request)
+    try:
+        here = _way_back(request, kind)
+    except kept.NotKept as why:
+        return _not_sent(request, requirement, why.reason)
+    if kind not in ("htmx", "script"):
+        return here
+    url = step_up_url(requirement, here)
+    if kind == "htmx":
+        return private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()}))
+    needs_more = requirement is not None and request.user.is_authenticated
+    error = "insufficient_user_authentication" if needs_more else "login_required"
+    body = {"error": error, "requirement": requirement.name if requirement else "", "step_up_url": url}
+    return private(JsonResponse(body, status=401, headers=_authenticate_header()))
+
+
+def _way_back(request: HttpRequest, kind: str) -> str:
+    """Where to come back to: the page or, for a form, the one that shows it. There it is kept until then.
+
+    Raises:
+        NotKept: it cannot be.
+    """
+    here = request.get_full_path()
+    if kind == "page":
+        return here
+    # Back to the page that a script's request was made from: its own address is nothing that a person wants to see. It
+    # has what it sent, except for a form that was kept before.
+    if kind != "form" and kept.of(request) is None:
+        return safe_next(request, request.headers.get("HX-Current-URL" if kind == "htmx" else "Referer"))
+    if kept.has_mark(request):
+        return kept.url_of(request)  # where it is still kept, and was not touched
+    if safe_next(request, here) != here:
+        raise kept.NotKept("address")
+    return kept.keep(request, path=here, back=_came_from(request)).url
+
+
+def _came_from(request: HttpRequest) -> str:
+    return safe_next(request, request.headers.get("Referer") or request.get_full_path())
 
 
 def authentication_request(
-    request: HttpRequest, *, requirement: Requirement | None, next_url: str, again: bool = False
+    request: HttpRequest,
+    *,
+    requirement: Requirement | None,
+    next_url: str,
+    again: bool = False,
+    silent: bool = False,
 ) -> HttpResponse:
     """Send the browser to the OP with an authentication request (OpenID Connect Core 1.0, 3.1.2.1).
 
@@ -95,6 +156,10 @@ def authentication_request(
         requirement: what the answer has to prove; ``None`` where signing in is all.
         next_url: where to go afterwards.
         again: have the OP authenticate the user anew, whatever it remembers.
+        silent: have it answer from what it remembers, and show nothing (``prompt=none``).
+
+    Raises:
+        ProviderError, TokenRequestRefused: the OP cannot be asked. Only where ``silent``; others get a page.
     """
     from stepup import provider  # brings requests and cryptography, which a request that is allowed never needs
 
@@ -103,6 +168,8 @@ def authentication_request(
     try:
         endpoint = provider.current().endpoint("authorization_endpoint")
     except ProviderError as error:
+        if silent:
+            raise
         return _unavailable(request, requirement, next_url, error)
     pending = session.Pending(
         state=get_random_string(settings.state_size),
@@ -112,6 +179,7 @@ def authentication_request(
         requirement=requirement,
         user=str(user.pk) if user.is_authenticated else None,
         started=clock.now(),
+        silent=silent,
     )
     params = {
         **_extra_params(request, settings),
@@ -126,16 +194,23 @@ def authentication_request(
         "code_challenge_method": "S256",
     }
     params["scope"] = _with_openid(str(params.get("scope") or settings.scopes))
+    if silent:
+        params["prompt"] = "none"
     if settings.audience:
         params["audience"] = settings.audience
     if settings.pushed_requests:
         try:
             params = {"client_id": settings.client_id, "request_uri": provider.current().push(params)}
         except (ProviderError, TokenRequestRefused) as error:
+            if silent:
+                raise
             return _unavailable(request, requirement, next_url, error)
     session.add_pending(request, pending, settings)
     separator = "&" if "?" in endpoint else "?"
-    return private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
+    response = private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
+    if request.method not in _SAFE_METHODS:
+        response.status_code = 303  # so that no browser repeats a form at the OP (RFC 9700, 4.12)
+    return response
 
 
 def redirect_uri(request: HttpRequest) -> str:
@@ -197,6 +272,15 @@ def safe_next(request: HttpRequest, url: str | None) -> str:
     return resolve_url(settings.login_redirect_url)
 
 
+def kind_of(request: HttpRequest) -> Literal["page", "form", "script", "htmx"]:
+    """What sends a request, and so in which form it has to be answered."""
+    if "HX-Request" in request.headers:
+        return "htmx"
+    if request.method in _SAFE_METHODS - {"GET"} or not _is_navigation(request):
+        return "script"
+    return "page" if request.method in _SAFE_METHODS else "form"
+
+
 def _is_navigation(request: HttpRequest) -> bool:
     """Whether the whole page goes where the answer sends it: a redirect to another site is of no use to a script."""
     if "prefetch" in request.headers.get("Sec-Purpose", request.headers.get("Purpose", "")):
@@ -222,14 +306,8 @@ def _unavailable(
     )
 
 
-def _keep(request: HttpRequest, here: str, back: str) -> str:
-    """Keep a form until after the step-up, and go to the page that then shows it."""
-    if safe_next(request, here) != here:
-        raise kept.NotKept("address")
-    return kept.keep(request, path=here, back=back).url
-
-
-def _not_sent(request: HttpRequest, requirement: Requirement, back: str, reason: str) -> HttpResponse:
+def _not_sent(request: HttpRequest, requirement: Requirement | None, reason: str) -> HttpResponse:
+    back = _came_from(request)
     context = {
         "step_up_url": step_up_url(requirement, back),
         "back_url": back,

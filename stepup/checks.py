@@ -7,16 +7,14 @@ has those from E020 and W040 on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
-from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
-from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_started
-from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from stepup import conf
@@ -35,6 +33,13 @@ IGNORED = (
 )
 
 MIDDLEWARE = "stepup.middleware.StepUpMiddleware"
+RENEWAL_MIDDLEWARE = "stepup.middleware.SessionRenewalMiddleware"
+
+#: Caches that each process has for itself.
+OF_ONE_PROCESS = (
+    "django.core.cache.backends.locmem.LocMemCache",
+    "django.core.cache.backends.dummy.DummyCache",
+)
 
 
 @register(Tags.security)
@@ -54,16 +59,41 @@ def check_settings(app_configs: object, **kwargs: object) -> list[CheckMessage]:
         _transport,
         _enforcement,
         _sessions,
+        _renewal,
+        _logout,
         _base_library,
     ):
         found.extend(check(loaded))
     return found
 
 
-def tell_at_first_request(**kwargs: object) -> None:
-    """Log what the checks find. A production server runs none, and a page that settings leave open shows no error."""
-    request_started.disconnect(dispatch_uid="stepup.checks")
-    if not django_settings.DEBUG:
+class FirstRequest:
+    """Logs what the checks find. A production server runs none, and a page that settings leave open shows no error.
+
+    Requests that come meanwhile, on other threads, wait. The checks load most of what a request needs, and Python does
+    not bear it when two threads load modules that need each other from different ends: one of them then finds a module
+    that is half there.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    def __call__(self, **kwargs: object) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            # Also where a check fails, so that no other request does.
+            self._is_over = True
+            try:
+                self._tell()
+            finally:
+                request_started.disconnect(dispatch_uid="stepup.checks")
+
+    @staticmethod
+    def _tell() -> None:
+        if django_settings.DEBUG:
+            return
         for found in check_settings(None):
             logger.log(found.level, "%s: %s", found.id, found.msg, extra={"event": "misconfigured", "check": found.id})
 
@@ -87,9 +117,10 @@ def _backend(loaded: Settings) -> Iterator[CheckMessage]:
 
 
 def _views(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup import inventory
     from stepup.views import AuthenticationCallbackView, AuthenticationRequestView
 
-    callbacks = {name: callback for callback, names in _patterns() for name in names}
+    callbacks = {name: entry.callback for entry in inventory.entries(loaded) for name in entry.names}
     wanted = {
         "oidc_authentication_init": (AuthenticationRequestView, "OIDC_AUTHENTICATE_CLASS", "stepup.E023"),
         loaded.callback_url_name: (AuthenticationCallbackView, "OIDC_CALLBACK_CLASS", "stepup.E024"),
@@ -129,17 +160,7 @@ def _middleware(loaded: Settings) -> Iterator[CheckMessage]:
                 id="stepup.E025",
             )
         return
-    for needed in (
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.contrib.auth.middleware.AuthenticationMiddleware",
-    ):
-        # A site may have its own in their place, which nobody can tell from here.
-        if needed in installed[position:]:
-            yield Error(
-                f"{MIDDLEWARE} stands before {needed}, which it needs.",
-                hint="Move it behind.",
-                id="stepup.E026",
-            )
+    yield from _needs(MIDDLEWARE, installed[position:])
     login_required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
     if login_required in installed[:position]:
         yield Warning(
@@ -149,26 +170,37 @@ def _middleware(loaded: Settings) -> Iterator[CheckMessage]:
         )
 
 
-def _urls(loaded: Settings) -> Iterator[CheckMessage]:
-    from stepup.gate import Aged
+def _needs(middleware: str, behind: Sequence[str]) -> Iterator[CheckMessage]:
+    for needed in (
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+    ):
+        # A site may have its own in their place, which nobody can tell from here.
+        if needed in behind:
+            yield Error(
+                f"{middleware} stands before {needed}, which it needs.",
+                hint="Move it behind.",
+                id="stepup.E026",
+            )
 
-    names = {name for _, full_names in _patterns() for name in full_names}
-    for protected in loaded.protected_views:
-        prefix = protected.removesuffix("*")
-        if not any(name.startswith(prefix) if protected != prefix else name == prefix for name in names):
-            yield Error(
-                f"STEPUP['PROTECTED_VIEWS'] names {protected!r}, but no URL has that name: nothing is protected by it.",
-                id="stepup.E027",
-            )
-    for callback, _ in _patterns():
-        needs = getattr(callback, "stepup_requirement", None)
-        name = needs.name if isinstance(needs, Aged) else needs
-        if isinstance(name, str) and name not in loaded.requirements:
-            yield Error(
-                f"The view {_path_of(callback)} wants the requirement {name!r}, which is not defined.",
-                hint="Define it in STEPUP['REQUIREMENTS'], or set STEPUP['PROVIDER'] to a dialect that defines it.",
-                id="stepup.E028",
-            )
+
+def _urls(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup import inventory
+
+    found = list(inventory.entries(loaded))
+    for protected in inventory.unmatched(loaded.protected_views, found):
+        yield Error(
+            f"STEPUP['PROTECTED_VIEWS'] names {protected!r}, but no URL has that name: nothing is protected by it.",
+            id="stepup.E027",
+        )
+    for entry in found:
+        for name in filter(None, map(inventory.requirement_name, inventory.noted(entry.callback))):
+            if name not in loaded.requirements:
+                yield Error(
+                    f"The view {entry.view} wants the requirement {name!r}, which is not defined.",
+                    hint="Define it in STEPUP['REQUIREMENTS'], or set STEPUP['PROVIDER'] to a dialect that defines it.",
+                    id="stepup.E028",
+                )
 
 
 def _keys(loaded: Settings) -> Iterator[CheckMessage]:
@@ -225,6 +257,17 @@ def _enforcement(loaded: Settings) -> Iterator[CheckMessage]:
             "so that being signed in opens every protected page.",
             id="stepup.W041",
         )
+    if loaded.report_only:
+        from django.contrib.auth.middleware import LoginRequiredMiddleware
+
+        signed_in = loaded.installed(LoginRequiredMiddleware) is not None
+        yield Warning(
+            f"STEPUP['REPORT_ONLY'] names {', '.join(sorted(loaded.report_only))}: who does not satisfy "
+            f"{'it' if len(loaded.report_only) == 1 else 'them'} is reported, and let through"
+            f"{'' if signed_in else ', also without being signed in'}.",
+            hint="Take it out when the log shows what you expect.",
+            id="stepup.W048",
+        )
     if loaded.trust_unverified_email:
         yield Warning(
             "STEPUP['UNSAFE_TRUST_UNVERIFIED_EMAIL'] is on: whoever can have an e-mail address on their account at the "
@@ -251,12 +294,92 @@ def _sessions(loaded: Settings) -> Iterator[CheckMessage]:
         )
 
 
+def _renewal(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup.middleware import SessionRenewalMiddleware
+
+    installed = list(django_settings.MIDDLEWARE)
+    position = next(
+        (place for place, path in enumerate(installed) if _is_subclass(path, SessionRenewalMiddleware)), None
+    )
+    if position is not None:
+        yield from _needs(RENEWAL_MIDDLEWARE, installed[position:])
+    if not loaded.keep_refresh_token:
+        return
+    if position is None:
+        yield Warning(
+            "STEPUP['KEEP_REFRESH_TOKEN'] is on, but nothing uses a refresh token that is kept.",
+            hint=f"Add {RENEWAL_MIDDLEWARE!r} to MIDDLEWARE, or take the setting out.",
+            id="stepup.W050",
+        )
+    if loaded.session_engine == "django.contrib.sessions.backends.signed_cookies":
+        yield Warning(
+            "STEPUP['KEEP_REFRESH_TOKEN'] is on, but no refresh token is kept in sessions that are cookies: it would "
+            "come back with an old cookie, and be one that was used.",
+            hint="Use a session engine that keeps sessions on the server.",
+            id="stepup.W051",
+        )
+    elif not django_settings.DEBUG and _is_of_one_process(loaded.cache):
+        yield Warning(
+            "STEPUP['KEEP_REFRESH_TOKEN'] is on, but the processes of the site share no cache: two that use a refresh "
+            "token at the same time look to the provider like a thief, and it ends what the token is for.",
+            hint="Name a cache in STEPUP['CACHE'] that all processes share, such as Redis.",
+            id="stepup.W052",
+        )
+
+
+def _is_of_one_process(cache: str | None) -> bool:
+    return cache is None or django_settings.CACHES.get(cache, {}).get("BACKEND") in OF_ONE_PROCESS
+
+
+def _logout(loaded: Settings) -> Iterator[CheckMessage]:
+    from stepup import inventory
+    from stepup.sign_out import BackChannelLogoutView, FrontChannelLogoutView, LogoutView
+
+    if loaded.back_channel_logout is not None:
+        from stepup.middleware import StepUpMiddleware
+
+        if loaded.session_engine == "django.contrib.sessions.backends.signed_cookies":
+            yield Error(
+                "STEPUP['BACK_CHANNEL_LOGOUT'] is on, but sessions are kept in cookies, where nobody can end them.",
+                hint="Use a session engine that keeps sessions on the server.",
+                id="stepup.E050",
+            )
+        if not any(_is_subclass(path, StepUpMiddleware) for path in django_settings.MIDDLEWARE):
+            yield Error(
+                "STEPUP['BACK_CHANNEL_LOGOUT'] is on, but the middleware is not installed: a session whose key changes "
+                "is not found again.",
+                hint=f"Add {MIDDLEWARE!r} to MIDDLEWARE.",
+                id="stepup.E051",
+            )
+    for is_on, setting, view_class in (
+        (loaded.back_channel_logout is not None, "BACK_CHANNEL_LOGOUT", BackChannelLogoutView),
+        (loaded.front_channel_logout, "FRONT_CHANNEL_LOGOUT", FrontChannelLogoutView),
+        (loaded.sign_out_at_provider and not loaded.logout_url_method, "SIGN_OUT_AT_PROVIDER", LogoutView),
+    ):
+        if is_on and not any(
+            issubclass(getattr(entry.callback, "view_class", object), view_class) for entry in inventory.entries(loaded)
+        ):
+            yield Error(
+                f"STEPUP[{setting!r}] is on, but no URL leads to stepup.views.{view_class.__name__}.",
+                hint='Include "stepup.urls", or give that view a URL.',
+                id="stepup.E052",
+            )
+    if loaded.front_channel_logout and str(django_settings.SESSION_COOKIE_SAMESITE).lower() != "none":
+        yield Warning(
+            "STEPUP['FRONT_CHANNEL_LOGOUT'] is on, but browsers do not send the session cookie in a frame of another "
+            "site: unless the provider is of the same site, nothing will ever happen.",
+            hint="Use STEPUP['BACK_CHANNEL_LOGOUT'], which needs no browser.",
+            id="stepup.W053",
+        )
+
+
 def _base_library(loaded: Settings) -> Iterator[CheckMessage]:
     if "mozilla_django_oidc.middleware.SessionRefresh" in django_settings.MIDDLEWARE:
         yield Warning(
             "mozilla_django_oidc.middleware.SessionRefresh interrupts fetches, and asks with parameters of "
             "its own. It works, but a step-up may ask again after it.",
-            hint="It reads OIDC_OP_AUTHORIZATION_ENDPOINT from the settings, so keep that while you keep it.",
+            hint=f"Put {RENEWAL_MIDDLEWARE!r} in its place. While you keep it, keep OIDC_OP_AUTHORIZATION_ENDPOINT in "
+            "the settings, where it reads that.",
             id="stepup.W044",
         )
     ignored = [name for name, value in IGNORED if getattr(django_settings, name, value) != value]
@@ -266,30 +389,6 @@ def _base_library(loaded: Settings) -> Iterator[CheckMessage]:
             "used, pending sign-ins are bounded by STEPUP['MAX_PENDING'], and what went wrong is told on a page.",
             id="stepup.W045",
         )
-
-
-def _patterns(
-    patterns: Sequence[Any] | None = None, namespaces: tuple[str, ...] = (), apps: tuple[str, ...] = ()
-) -> Iterator[tuple[Callable[..., Any], tuple[str, ...]]]:
-    """Every URL's view, and its names: with the namespaces of the instance, and with those of the app.
-
-    A project without URLs has none; Django itself says so.
-    """
-    if patterns is None:
-        try:
-            patterns = get_resolver().url_patterns
-        except (ImproperlyConfigured, ImportError, AttributeError):
-            return
-    for pattern in patterns:
-        if isinstance(pattern, URLResolver):
-            yield from _patterns(
-                pattern.url_patterns,
-                (*namespaces, pattern.namespace) if pattern.namespace else namespaces,
-                (*apps, pattern.app_name) if pattern.app_name else apps,
-            )
-        elif isinstance(pattern, URLPattern):
-            name = pattern.name
-            yield pattern.callback, (":".join((*namespaces, name)), ":".join((*apps, name))) if name else ()
 
 
 def _is_safe(url: str) -> bool:
@@ -307,8 +406,3 @@ def _is_subclass(path: str, base: type) -> bool:
     except ImportError:
         return False
     return isinstance(loaded, type) and issubclass(loaded, base)
-
-
-def _path_of(callback: Callable[..., Any]) -> str:
-    view = getattr(callback, "view_class", callback)
-    return f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.encoding import force_bytes
+from django.utils.module_loading import import_string
 
 from stepup.algorithms import SIGNING_ALGORITHMS
 from stepup.assurance import Requirement
@@ -32,6 +34,8 @@ DEFAULT_REQUIREMENT = "mfa"
 CLIENT_AUTHENTICATIONS = ("client_secret_post", "client_secret_basic", "private_key_jwt")
 #: When userinfo is asked for.
 USERINFO = ("when_needed", "always", "never")
+#: What becomes of the sessions that the OP says are over.
+BACK_CHANNEL_LOGOUT = ("end", "lower")
 
 _CACHE = "the name of one of CACHES, or None"
 _PATH = "the dotted path of a class"
@@ -58,16 +62,26 @@ class Settings:
             set.
         endpoints: the OP's endpoints that are set explicitly, under the names that its metadata has for them.
         protected_views: URL names and patterns that end in ``*``, each with its requirement.
+        report_only: the names of the requirements that are reported where they are not met, and not enforced.
+        enforced_requirements: the others.
         login_redirect_url: as it stands. It may be lazy, and to look into it would import the URLs, which import this.
-        secret_keys: Django's ``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS``, as bytes.
+        middleware: Django's ``MIDDLEWARE``.
         development_provider: ``STEPUP_PROVIDER`` as it stands, for the provider to read; production has none.
         client_authentication: one of :data:`CLIENT_AUTHENTICATIONS`.
+        renewal_grace: for how long a user goes on whose sign-in cannot be renewed because the OP does not answer.
+        keep_refresh_token: whether a refresh token that the OP gives is kept, to renew by.
+        renewal_exempt: paths, URL names and compiled patterns of paths on which nothing is renewed.
         cache: the Django cache through which processes share the OP's metadata and keys; None where they do not.
         userinfo: one of :data:`USERINFO`.
         user_claims: the claims that the site's hooks need; None where it does not say.
         keep_forms: whether a form that is sent before its step-up is kept until after it.
         keep_forms_bytes: how large it may be.
         trust_unverified_email: whether an account is linked by an e-mail address that the OP does not say is verified.
+        sign_out_at_provider: whether signing out here sends the browser to sign out at the OP as well.
+        logout_url_method: the base library's own way there, which wins: a dotted path, empty where there is none.
+        back_channel_logout: one of :data:`BACK_CHANNEL_LOGOUT`; None where the OP is not listened to.
+        front_channel_logout: whether the OP may end a session from a frame in its browser.
+        session_engine: the module of Django's session store.
     """
 
     dialect: Dialect
@@ -78,6 +92,8 @@ class Settings:
     enforced: bool
     requirements: Mapping[str, Requirement]
     protected_views: Mapping[str, Requirement]
+    report_only: frozenset[str]
+    enforced_requirements: Mapping[str, Requirement]
     leeway: int
     audience: str | None
     algorithms: tuple[str, ...]
@@ -98,6 +114,9 @@ class Settings:
     keep_forms: bool
     keep_forms_bytes: int
     renew_after: int
+    renewal_grace: int
+    keep_refresh_token: bool
+    renewal_exempt: tuple[Any, ...]
     client_authentication: str
     private_key: str = field(repr=False)
     private_key_id: str
@@ -111,19 +130,36 @@ class Settings:
     create_users: bool
     username_algorithm: Any
     trust_unverified_email: bool
+    sign_out_at_provider: bool
+    logout_url_method: str
+    back_channel_logout: str | None
+    front_channel_logout: bool
+    session_engine: str
     documentation_url: str
     login_redirect_url: Any
     logout_redirect_url: Any
     session_cookie_name: str
+    session_is_always_saved: bool
     authenticate_class: str
     callback_class: str
-    secret_keys: tuple[bytes, ...] = field(repr=False)
+    middleware: tuple[str, ...]
     development_provider: Any = field(repr=False)
 
     @property
     def proof_claims(self) -> frozenset[str]:
         """The claims, apart from ``amr`` and ``acr``, by which a named requirement is proved."""
         return frozenset().union(*(requirement.proof_claims for requirement in self.requirements.values()))
+
+    def installed(self, base: type) -> Any:
+        """The first middleware that is this class or a sub-class of it; None for none."""
+        for path in self.middleware:
+            try:
+                found = import_string(path)
+            except ImportError:
+                continue  # Django says so itself, where the server starts
+            if isinstance(found, type) and issubclass(found, base):
+                return found
+        return None
 
 
 _ENDPOINTS = {
@@ -147,6 +183,11 @@ def current() -> Settings:
     if found:
         raise ImproperlyConfigured("; ".join(f"stepup.{problem.id}: {problem.message}" for problem in found))
     return loaded
+
+
+def secret_keys() -> tuple[bytes, ...]:
+    """Django's `SECRET_KEY` and `SECRET_KEY_FALLBACKS`. Read where one is needed: a build may do without."""
+    return tuple(map(force_bytes, (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)))
 
 
 def problems() -> tuple[Problem, ...]:
@@ -239,6 +280,10 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
     )
     with_mfa: Any = read.take("CLIENTS_WITH_MFA", None, _strings, "a list of client ids")
     requirements = _requirements(read, dialect)
+    report_only = _report_only(read, requirements)
+    endpoints = {ours: url for name, ours in _ENDPOINTS.items() if (url := oidc(name, None, _string, "a URL"))}
+    if end_session := read.take("END_SESSION_ENDPOINT", "", _string, "a URL"):
+        endpoints["end_session_endpoint"] = end_session
     loaded = Settings(
         dialect=dialect,
         issuer=read.take(
@@ -250,6 +295,8 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         enforced=with_mfa is None or client_id in with_mfa,
         requirements=MappingProxyType(requirements),
         protected_views=MappingProxyType(_protected_views(read, requirements)),
+        report_only=report_only,
+        enforced_requirements=MappingProxyType({k: v for k, v in requirements.items() if k not in report_only}),
         leeway=read.take("LEEWAY", 30, _whole(0, 600), "a whole number of seconds from 0 to 600"),
         audience=read.take("AUDIENCE", None, _string, "the identifier of an API"),
         algorithms=tuple(
@@ -262,9 +309,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         ),
         sign_key=oidc("OIDC_RP_IDP_SIGN_KEY"),
         match_kid=oidc("OIDC_VERIFY_KID", True),
-        endpoints=MappingProxyType(
-            {ours: url for name, ours in _ENDPOINTS.items() if (url := oidc(name, None, _string, "a URL"))}
-        ),
+        endpoints=MappingProxyType(endpoints),
         scopes=oidc("OIDC_RP_SCOPES", "openid email", _string, "scopes, separated by spaces"),
         extra_params=MappingProxyType(dict(oidc("OIDC_AUTH_REQUEST_EXTRA_PARAMS", {}, _is_mapping, "a dictionary"))),
         callback_url_name=oidc(
@@ -284,6 +329,11 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
             "KEEP_FORMS_BYTES", 1024 * 1024, _whole(1024, 16 * 1024 * 1024), "bytes, from 1024 to 16777216"
         ),
         renew_after=oidc("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", 60 * 15, _is_number, "a number of seconds"),
+        renewal_grace=read.take("RENEWAL_GRACE", 3600, _whole(0, 86400), "a whole number of seconds from 0 to 86400"),
+        keep_refresh_token=read.take("KEEP_REFRESH_TOKEN", False, _is_bool, "True or False"),
+        renewal_exempt=tuple(
+            oidc("OIDC_EXEMPT_URLS", (), _are_paths, "a list of URL names, paths and compiled regular expressions")
+        ),
         client_authentication=read.take(
             "CLIENT_AUTHENTICATION",
             "client_secret_basic" if oidc("OIDC_TOKEN_USE_BASIC_AUTH", False) else "client_secret_post",
@@ -304,15 +354,24 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         username_algorithm=oidc("OIDC_USERNAME_ALGO"),
         create_users=bool(oidc("OIDC_CREATE_USER", True)),
         trust_unverified_email=read.take("UNSAFE_TRUST_UNVERIFIED_EMAIL", False, _is_bool, "True or False"),
+        sign_out_at_provider=read.take("SIGN_OUT_AT_PROVIDER", False, _is_bool, "True or False"),
+        logout_url_method=oidc("OIDC_OP_LOGOUT_URL_METHOD", "") or "",
+        back_channel_logout=read.take(
+            "BACK_CHANNEL_LOGOUT",
+            None,
+            lambda v: v is None or v in BACK_CHANNEL_LOGOUT,
+            f"one of {', '.join(BACK_CHANNEL_LOGOUT)}, or None",
+        ),
+        front_channel_logout=read.take("FRONT_CHANNEL_LOGOUT", False, _is_bool, "True or False"),
+        session_engine=django_settings.SESSION_ENGINE,
         documentation_url=read.take("DOCUMENTATION_URL", "", _string, "a URL"),
         login_redirect_url=django_settings.LOGIN_REDIRECT_URL,
         logout_redirect_url=django_settings.LOGOUT_REDIRECT_URL,
         session_cookie_name=django_settings.SESSION_COOKIE_NAME,
+        session_is_always_saved=bool(django_settings.SESSION_SAVE_EVERY_REQUEST),
         authenticate_class=oidc("OIDC_AUTHENTICATE_CLASS", "stepup.views.AuthenticationRequestView", _string, _PATH),
         callback_class=oidc("OIDC_CALLBACK_CLASS", "stepup.views.AuthenticationCallbackView", _string, _PATH),
-        secret_keys=tuple(
-            force_bytes(key) for key in (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
-        ),
+        middleware=tuple(django_settings.MIDDLEWARE),
         development_provider=oidc("STEPUP_PROVIDER", {}),
     )
     read.finish()
@@ -369,6 +428,18 @@ def _protected_views(read: _Reader, requirements: Mapping[str, Requirement]) -> 
     return protected
 
 
+def _report_only(read: _Reader, requirements: Mapping[str, Requirement]) -> frozenset[str]:
+    listed: frozenset[str] = frozenset(read.take("REPORT_ONLY", [], _strings, "a list of names of requirements"))
+    for name in sorted(listed - requirements.keys()):
+        near = difflib.get_close_matches(name, requirements, n=1)
+        read.add(
+            "E018",
+            f"STEPUP['REPORT_ONLY'] names the requirement {name!r}, which is not defined.",
+            f"Did you mean {near[0]!r}?" if near else None,
+        )
+    return listed & requirements.keys()
+
+
 def _check_values(read: _Reader, loaded: Settings) -> None:
     if not loaded.issuer and "ISSUER" not in read.raw:
         read.add(
@@ -418,6 +489,12 @@ def _string(value: object) -> bool:
 
 def _strings(value: object) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and all(map(_string, value))
+
+
+def _are_paths(value: object) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset)) and all(
+        _string(path) or (isinstance(path, re.Pattern) and isinstance(path.pattern, str)) for path in value
+    )
 
 
 def _some_strings(value: Any) -> bool:

@@ -92,8 +92,10 @@ def _door(needs: Needs, keep_form: bool) -> Callable[[Callable[..., Any]], Calla
             @wraps(view)
             def protected(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
                 # `gate.guard` would do, and hand the arguments over twice.
-                refusal = gate.check(request, needs)
-                return gate.seal(view(request, *args, **kwargs)) if refusal is None else refusal
+                refusal = gate.admit(request, needs)
+                if refusal is None:
+                    return gate.seal(view(request, *args, **kwargs))
+                return view(request, *args, **kwargs) if refusal is gate.UNSEALED else refusal
 
         return gate.mark(protected, needs, keep_form=keep_form)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import lru_cache
 from inspect import iscoroutine
-from typing import Any
+from typing import Any, Literal
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -15,7 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject, empty
 
-from stepup import challenge, clock, conf, kept, session
+from stepup import challenge, clock, conf, kept, report_only, session
 from stepup.assurance import SATISFIED, Decision, Evidence, Requirement, Unmet, evaluate
 from stepup.conf import DEFAULT_REQUIREMENT
 
@@ -25,6 +26,7 @@ __all__ = [
     "StepUpRequired",
     "acheck",
     "adecide",
+    "ademand",
     "aguard",
     "arestore",
     "check",
@@ -39,6 +41,15 @@ NEVER_CACHE = "max-age=0, no-cache, no-store, must-revalidate, private"
 
 #: Somebody who is not signed in has proved nothing, whatever is required.
 NOT_SIGNED_IN = Decision((Unmet("sub", "missing"),))
+
+
+class Passage(Enum):
+    """How a request may go on behind a door that only reports."""
+
+    UNSEALED = "the answer is sent as the view makes it"
+
+
+UNSEALED = Passage.UNSEALED
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +101,34 @@ def resolve(request: HttpRequest, needs: Needs) -> Requirement:
 
 
 def decide(request: HttpRequest, needs: Needs) -> Decision:
-    """Whether this request's user and session satisfy a requirement. It asks nobody and changes nothing."""
-    return _judge(request, resolve(request, needs))
+    """Whether this request's user and session satisfy a requirement. It asks nobody and changes nothing.
+
+    One that is only reported is satisfied by whoever is signed in.
+    """
+    requirement = resolve(request, needs)
+    return _leniently(requirement, _judge(request, requirement))
 
 
 async def adecide(request: HttpRequest, needs: Needs) -> Decision:
     """As :func:`decide`, from asynchronous code."""
-    return await _ajudge(request, resolve(request, needs))
+    requirement = resolve(request, needs)
+    return _leniently(requirement, await _ajudge(request, requirement))
 
 
 def check(request: HttpRequest, needs: Needs) -> HttpResponse | None:
     """None where the request may go on; else the answer to give instead."""
+    refusal = admit(request, needs)
+    return None if refusal is UNSEALED else refusal
+
+
+async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
+    """As :func:`check`, from asynchronous code."""
+    refusal = await aadmit(request, needs)
+    return None if refusal is UNSEALED else refusal
+
+
+def admit(request: HttpRequest, needs: Needs) -> HttpResponse | Literal[Passage.UNSEALED] | None:
+    """None where the request may go on and its answer is sealed; `UNSEALED` where a door must leave no trace."""
     if request.method == "POST" and (refusal := restore(request)) is not None:
         return refusal
     # What nearly every request of a protected page is answered by, in as few steps as can be.
@@ -108,19 +136,31 @@ def check(request: HttpRequest, needs: Needs) -> HttpResponse | None:
         return None
     requirement = resolve(request, needs)
     decision = _judge(request, requirement)
+    if report_only.covers(requirement):
+        return _report(request, requirement, decision)
     return None if decision.satisfied else challenge.answer(request, requirement, decision)
 
 
-async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
-    """As :func:`check`, from asynchronous code."""
+async def aadmit(request: HttpRequest, needs: Needs) -> HttpResponse | Literal[Passage.UNSEALED] | None:
+    """As :func:`admit`, from asynchronous code."""
     if request.method == "POST" and (refusal := await arestore(request)) is not None:
         return refusal
     requirement = resolve(request, needs)
     decision = await _ajudge(request, requirement)
-    if decision.satisfied:
-        return None
     # The answer may take a session to save or the OP to be asked: work for a thread, and seldom done.
-    return await sync_to_async(challenge.answer)(request, requirement, decision)
+    if report_only.covers(requirement):
+        return UNSEALED if decision.satisfied else await sync_to_async(_report)(request, requirement, decision)
+    return None if decision.satisfied else await sync_to_async(challenge.answer)(request, requirement, decision)
+
+
+def refuse(request: HttpRequest, needs: Needs) -> HttpResponse | None:
+    """The answer to :class:`StepUpRequired`; None where the requirement is satisfied already.
+
+    One that is only reported is enforced here: the view has been left, and there is nothing to go on with.
+    """
+    requirement = resolve(request, needs)
+    decision = _judge(request, requirement)
+    return None if decision.satisfied else challenge.answer(request, requirement, decision)
 
 
 def restore(request: HttpRequest) -> HttpResponse | None:
@@ -138,16 +178,20 @@ async def arestore(request: HttpRequest) -> HttpResponse | None:
 
 def guard(request: HttpRequest, needs: Needs, view: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """The answer of the gate or, where the request may go on, that of the view, kept out of caches."""
-    refusal = check(request, needs)
-    return seal(view(request, *args, **kwargs)) if refusal is None else refusal
+    refusal = admit(request, needs)
+    if refusal is None:
+        return seal(view(request, *args, **kwargs))
+    return view(request, *args, **kwargs) if refusal is UNSEALED else refusal
 
 
 async def aguard(
     request: HttpRequest, needs: Needs, view: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any
 ) -> Any:
     """As :func:`guard`, for asynchronous views."""
-    refusal = await acheck(request, needs)
-    return seal(await view(request, *args, **kwargs)) if refusal is None else refusal
+    refusal = await aadmit(request, needs)
+    if refusal is None:
+        return seal(await view(request, *args, **kwargs))
+    return await view(request, *args, **kwargs) if refusal is UNSEALED else refusal
 
 
 def demand(request: HttpRequest, needs: Needs = DEFAULT_REQUIREMENT) -> None:
@@ -156,18 +200,29 @@ def demand(request: HttpRequest, needs: Needs = DEFAULT_REQUIREMENT) -> None:
     Raises:
         StepUpRequired: it is not.
     """
-    if not decide(request, needs):
-        raise StepUpRequired(needs)
-    remember(request)
+    requirement = resolve(request, needs)
+    _demand(request, needs, requirement, _judge(request, requirement))
 
 
-def mark(view: Callable[..., Any], needs: Needs, *, keep_form: bool = True) -> Callable[..., Any]:
+async def ademand(request: HttpRequest, needs: Needs = DEFAULT_REQUIREMENT) -> None:
+    """As :func:`demand`, from asynchronous code."""
+    requirement = resolve(request, needs)
+    decision = await _ajudge(request, requirement)
+    await sync_to_async(_demand)(request, needs, requirement, decision)
+
+
+def mark(
+    view: Callable[..., Any], needs: Needs, door: str = "decorator", *, keep_form: bool = True
+) -> Callable[..., Any]:
     """Note on a view what it requires, whether its forms are kept, and that it looks after sign-in itself.
 
     Without the last, Django's `LoginRequiredMiddleware` would send an anonymous visitor to sign in first and to step
     up only afterwards: two trips to the OP where one does.
     """
     view.stepup_requirement = needs  # type: ignore[attr-defined]
+    # The wrapper has what was noted on the view inside: all doors, the outermost first.
+    view.stepup_doors = ((door, needs), *getattr(view, "stepup_doors", ()))  # type: ignore[attr-defined]
+    report_only.note_sign_in(view)
     if not keep_form:
         view.stepup_keep_form = False  # type: ignore[attr-defined]
     view.login_required = False  # type: ignore[attr-defined]
@@ -196,6 +251,31 @@ def seal(response: Any) -> Any:
     return response
 
 
+def _report(
+    request: HttpRequest, requirement: Requirement, decision: Decision
+) -> HttpResponse | Literal[Passage.UNSEALED]:
+    if decision.satisfied:
+        return UNSEALED
+    report_only.report(request, requirement, decision)
+    return (report_only.sign_in(request) if decision is NOT_SIGNED_IN else None) or UNSEALED
+
+
+def _leniently(requirement: Requirement, decision: Decision) -> Decision:
+    if decision.satisfied or decision is NOT_SIGNED_IN or not report_only.covers(requirement):
+        return decision
+    return SATISFIED
+
+
+def _demand(request: HttpRequest, needs: Needs, requirement: Requirement, decision: Decision) -> None:
+    if report_only.covers(requirement):
+        if not decision.satisfied:
+            report_only.report(request, requirement, decision)
+    elif decision.satisfied:
+        remember(request)
+    else:
+        raise StepUpRequired(needs)
+
+
 def _judge(request: HttpRequest, requirement: Requirement) -> Decision:
     user = request.user
     evidence = session.read_evidence(request.session, user) if user.is_authenticated else None
@@ -212,7 +292,8 @@ async def _ajudge(request: HttpRequest, requirement: Requirement) -> Decision:
 
 def _is_plainly_allowed(request: HttpRequest, name: str) -> bool:
     settings = conf.current()
-    requirement = settings.requirements.get(name)
+    # Those that are only reported take the long way.
+    requirement = settings.enforced_requirements.get(name)
     if requirement is None:
         return False
     user: Any = request.user

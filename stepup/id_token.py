@@ -1,6 +1,7 @@
 """`verify` turns an ID token into claims to be trusted, or raises `ClaimError` (OpenID Connect Core 1.0, 3.1.3.7).
 
 Pure: no Django, no settings, no network, no clock. Signatures are PyJWT's and cryptography's work; the rules are here.
+The steps that hold for whatever else the OP signs have names of their own, for `stepup.logout_token` to take.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hmac
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -44,8 +45,31 @@ _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 
 
+#: The member of `events` that makes a token a logout token (OpenID Connect Back-Channel Logout 1.0, 2.4).
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+
+
 class UnknownKey(ClaimError):
     """No key at hand verifies the signature, but a newer JWKS might have one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of token that an OP signs.
+
+    Attributes:
+        name: what it is called where the whole of it is refused.
+        has_type: whether this may be its ``typ``, in small letters.
+        mismatch: why one of another ``typ`` is refused.
+    """
+
+    name: str
+    has_type: Callable[[str], bool]
+    mismatch: str
+
+
+#: An access token (RFC 9068) or a logout token says what it is (RFC 8725, 3.11); an ID token seldom does.
+ID_TOKEN = Kind("id_token", lambda typ: not typ.endswith("+jwt"), "not an ID token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,35 +179,33 @@ def verify(
         UnknownKey: none of the keys verifies it, though a newer set of keys might.
         ClaimError: it is refused; ``claim`` and ``reason`` say why.
     """
-    claims, signed_with = _verified_payload(token, keys, algorithms, match_kid=match_kid)
+    claims, signed_with = verified_payload(token, keys, algorithms, match_kid=match_kid)
 
-    if claims.get("iss") != issuer:
-        _refuse("iss", "missing" if "iss" not in claims else "mismatch")
-    _check_audience(claims, audiences)
-    subject = claims.get("sub")
-    if not isinstance(subject, str) or not 0 < len(subject) <= 255:
-        _refuse("sub", "missing" if "sub" not in claims else "malformed")
-    if not (subject.isascii() and subject.isprintable()):
-        _refuse("sub", "malformed")
+    check_issuer(claims, issuer)
+    check_audience(claims, audiences)
+    check_subject(claims)
+    events = claims.get("events")
+    if isinstance(events, dict) and LOGOUT_EVENT in events:
+        refuse("events", "not an ID token")
 
-    if now - leeway >= _time(claims, "exp"):
-        _refuse("exp", "expired")
+    if now - leeway >= time_of(claims, "exp"):
+        refuse("exp", "expired")
     for claim in ("iat", "nbf", "auth_time"):
-        if (claim == "iat" or claim in claims) and _time(claims, claim) > now + leeway:
-            _refuse(claim, "in the future")
+        if (claim == "iat" or claim in claims) and time_of(claims, claim) > now + leeway:
+            refuse(claim, "in the future")
 
     if nonce is not None:
         sent_back = claims.get("nonce")
         if not isinstance(sent_back, str):
-            _refuse("nonce", "missing" if "nonce" not in claims else "malformed")
+            refuse("nonce", "missing" if "nonce" not in claims else "malformed")
         if not hmac.compare_digest(sent_back.encode(), nonce.encode()):
-            _refuse("nonce", "mismatch")
+            refuse("nonce", "mismatch")
 
     if access_token is not None and "at_hash" in claims:
         expected = _half_hash(access_token, *signed_with)
         sent = claims["at_hash"]
         if not isinstance(sent, str) or not hmac.compare_digest(sent.encode(), expected.encode()):
-            _refuse("at_hash", "mismatch")
+            refuse("at_hash", "mismatch")
     return claims
 
 
@@ -220,13 +242,13 @@ def verify_userinfo(
     Raises:
         ClaimError: it is refused. ``iss``, ``aud`` and ``exp`` may be absent, but are held to what they say.
     """
-    claims, _ = _verified_payload(token, keys, algorithms, match_kid=match_kid)
+    claims, _ = verified_payload(token, keys, algorithms, match_kid=match_kid)
     if claims.get("iss", issuer) != issuer:
-        _refuse("iss", "mismatch")
+        refuse("iss", "mismatch")
     if "aud" in claims:
-        _check_audience(claims, audiences)
-    if "exp" in claims and now - leeway >= _time(claims, "exp"):
-        _refuse("exp", "expired")
+        check_audience(claims, audiences)
+    if "exp" in claims and now - leeway >= time_of(claims, "exp"):
+        refuse("exp", "expired")
     return claims
 
 
@@ -285,44 +307,48 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _refuse(claim: str, reason: str) -> NoReturn:
+def refuse(claim: str, reason: str) -> NoReturn:
+    """Raise the error that says so."""
     raise ClaimError(claim, reason)
 
 
-def _verified_payload(
-    token: object, keys: KeySet, algorithms: Collection[str], *, match_kid: bool
+def verified_payload(
+    token: object, keys: KeySet, algorithms: Collection[str], *, match_kid: bool, kind: Kind = ID_TOKEN
 ) -> tuple[dict[str, Any], tuple[str, Key]]:
-    """The claims of a token whose signature is right, and the algorithm and the key that show it."""
+    """The claims of a token whose signature is right, and the algorithm and the key that show it.
+
+    Raises:
+        UnknownKey, ClaimError: it is refused.
+    """
     if not isinstance(token, str) or not token:
-        _refuse("id_token", "missing")
+        refuse(kind.name, "missing")
     if len(token) > MAX_TOKEN_LENGTH:
-        _refuse("id_token", "too large")
+        refuse(kind.name, "too large")
     segments = token.split(".")
     if len(segments) != 3:
-        _refuse("id_token", "encrypted" if len(segments) == 5 else "malformed")
+        refuse(kind.name, "encrypted" if len(segments) == 5 else "malformed")
     if not segments[2]:
-        _refuse("signature", "missing")
+        refuse("signature", "missing")
     # `jwk`, `jku`, `x5u` and `x5c` are not looked at: keys come from the OP, never from the token (RFC 8725, 3.10).
     header = _object(_decode("header", segments[0]), "header")
     if "crit" in header or "b64" in header:
         # No extension is understood here, so one that must be understood is a refusal (RFC 7515, 4.1.11).
-        _refuse("crit", "not supported")
-    kind = header.get("typ", "JWT")
-    if not isinstance(kind, str) or kind.lower().endswith("+jwt"):
-        # An access token (RFC 9068) or a logout token says what it is (RFC 8725, 3.11).
-        _refuse("typ", "not an ID token")
+        refuse("crit", "not supported")
+    typ = header.get("typ", "JWT")
+    if not isinstance(typ, str) or not kind.has_type(typ.lower()):
+        refuse("typ", kind.mismatch)
     alg = header.get("alg")
     if not isinstance(alg, str) or alg not in algorithms or alg not in SIGNING_ALGORITHMS:
-        _refuse("alg", "not allowed" if "alg" in header else "missing")
+        refuse("alg", "not allowed" if "alg" in header else "missing")
     kid = header.get("kid")
     if kid is not None and not isinstance(kid, str):
-        _refuse("kid", "malformed")
+        refuse("kid", "malformed")
 
     payload = _decode("payload", segments[1])
     signature = _decode("signature", segments[2])
     signing_input = token[: token.rindex(".")].encode("ascii")
     if alg.startswith("HS") and not keys.that_fit(alg, None):
-        _refuse("alg", "client secret too short")
+        refuse("alg", "client secret too short")
     named = kid if match_kid and not alg.startswith("HS") else None
     candidates = keys.that_fit(alg, named)
     for key in candidates[:MAX_TRIES]:
@@ -330,7 +356,7 @@ def _verified_payload(
             return _object(payload, "payload"), (alg, key)
     # Only a key of that very name settles it; of any other, a newer set of keys might have one.
     if alg.startswith("HS") or (named is not None and any(key.kid == named for key in candidates)):
-        _refuse("signature", "mismatch")
+        refuse("signature", "mismatch")
     raise UnknownKey("kid", "unknown")
 
 
@@ -348,10 +374,10 @@ def _decode(part: str, segment: str) -> bytes:
     try:
         decoded = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     except ValueError:
-        _refuse(part, "malformed")
+        refuse(part, "malformed")
     # The library's decoder skips what is no base64url. Two spellings of one token are one too many.
     if base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() != segment:
-        _refuse(part, "malformed")
+        refuse(part, "malformed")
     return decoded
 
 
@@ -359,36 +385,52 @@ def _object(data: bytes, part: str) -> dict[str, Any]:
     try:
         value = parse_json(data)
     except ValueError:
-        _refuse(part, "malformed")
+        refuse(part, "malformed")
     if not isinstance(value, dict):
-        _refuse(part, "malformed")
+        refuse(part, "malformed")
     return value
 
 
-def _check_audience(claims: Mapping[str, Any], audiences: Collection[str]) -> None:
+def check_issuer(claims: Mapping[str, Any], issuer: str) -> None:
+    """``iss`` is the issuer, to the letter."""
+    if claims.get("iss") != issuer:
+        refuse("iss", "missing" if "iss" not in claims else "mismatch")
+
+
+def check_subject(claims: Mapping[str, Any]) -> None:
+    """``sub`` is there, and may be one (OpenID Connect Core 1.0, 2)."""
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not 0 < len(subject) <= 255:
+        refuse("sub", "missing" if "sub" not in claims else "malformed")
+    if not (subject.isascii() and subject.isprintable()):
+        refuse("sub", "malformed")
+
+
+def check_audience(claims: Mapping[str, Any], audiences: Collection[str]) -> None:
+    """``aud`` names clients that are ours and nobody else, ``azp`` one of them."""
     aud = claims.get("aud")
     named = [aud] if isinstance(aud, str) else aud
     if not isinstance(named, list) or not named:
-        _refuse("aud", "missing" if "aud" not in claims else "malformed")
+        refuse("aud", "missing" if "aud" not in claims else "malformed")
     if not all(isinstance(client, str) for client in named):
-        _refuse("aud", "malformed")
+        refuse("aud", "malformed")
     if not all(client in audiences for client in named):
-        _refuse("aud", "mismatch")
+        refuse("aud", "mismatch")
     if "azp" in claims:
         azp = claims["azp"]
         if not isinstance(azp, str) or azp not in audiences:
-            _refuse("azp", "mismatch")
+            refuse("azp", "mismatch")
     elif len(set(named)) > 1:
-        _refuse("azp", "missing")
+        refuse("azp", "missing")
 
 
-def _time(claims: Mapping[str, Any], claim: str) -> float:
+def time_of(claims: Mapping[str, Any], claim: str) -> float:
     """A NumericDate (RFC 7519, section 2): JSON numbers with a fraction are allowed, infinity and truth are not."""
     value = claims.get(claim)
     if value is None:
-        _refuse(claim, "missing")
+        refuse(claim, "missing")
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
-        _refuse(claim, "malformed")
+        refuse(claim, "malformed")
     return value
 
 

@@ -30,7 +30,7 @@ from django.utils.translation import gettext as _
 from stepup import clock, conf, session
 from stepup.verdicts import private
 
-__all__ = ["NotKept", "discard", "has_mark", "keep", "not_kept", "page", "page_of", "restore"]
+__all__ = ["NotKept", "discard", "has_mark", "is_shown_by", "keep", "not_kept", "page", "page_of", "restore", "url_of"]
 
 logger = logging.getLogger("stepup")
 
@@ -86,7 +86,8 @@ class Form:
         content_type: its own, parameters included.
         referer: the page that it was sent from, as the browser said.
         back: where to go instead of sending it.
-        is_own: whether the browser says that it came from a page of this site; then it may be sent by itself.
+        by_itself: whether its page may send it without a press: the browser says that it came from a page of
+            this site, and whoever filled it in was signed in.
         is_checked: whether Django's CSRF check has passed it, or the browser's word is as good. Otherwise its own token
             stays in it, for the view to judge by.
         shown: what its page shows of it, see :func:`_shown`.
@@ -97,7 +98,7 @@ class Form:
     content_type: str
     referer: str
     back: str
-    is_own: bool
+    by_itself: bool
     is_checked: bool
     shown: Mapping[str, Any]
     body: bytes = field(repr=False)
@@ -105,7 +106,7 @@ class Form:
     @property
     def url(self) -> str:
         """The page that shows it."""
-        return f"{reverse('oidc_authentication_init')}?{urlencode({PARAM: self.id})}"
+        return _url(self.id)
 
     @property
     def action(self) -> str:
@@ -138,13 +139,15 @@ def keep(request: HttpRequest, *, path: str, back: str) -> Form:
         raise NotKept("off")
     if request.method != "POST":
         raise NotKept("method")
-    if not session.is_on_server(request):
+    if not session.is_on_server(request.session):
         raise NotKept("cookie")
     most = settings.keep_forms_bytes
     if not request.user.is_authenticated:
         most = min(most, ANONYMOUS_BYTES)
     # A form that was restored in vain is kept as it was; sent by itself it is once, or it could go round in circles.
-    form = _form_of(request, path=path, back=back, most=most) if restored is None else replace(restored, is_own=False)
+    form = (
+        _form_of(request, path=path, back=back, most=most) if restored is None else replace(restored, by_itself=False)
+    )
     from stepup import vault  # brings cryptography
 
     locked = vault.lock(form.pack(), purpose=_PURPOSE)
@@ -185,7 +188,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "discard_url": form.url,
         "path": form.path,
         "shown": form.shown,
-        "countdown": COUNTDOWN_SECONDS if form.is_own else 0,
+        "countdown": COUNTDOWN_SECONDS if form.by_itself else 0,
     }
     response = private(render(request, "stepup/kept.html", context))
     # Nobody shall lead somebody to press a button that they do not see (RFC 7034).
@@ -208,6 +211,16 @@ def discard(request: HttpRequest) -> HttpResponse:
 def has_mark(request: HttpRequest) -> bool:
     """Whether a request stands for a kept form."""
     return f"{MARK}=" in request.META.get("QUERY_STRING", "") and MARK in request.GET
+
+
+def url_of(request: HttpRequest) -> str:
+    """The page that shows the form that a request stands for."""
+    return _url(request.GET[MARK])
+
+
+def is_shown_by(request: HttpRequest) -> bool:
+    """Whether a request of the view that starts an authentication request is for such a page."""
+    return request.method == "GET" and PARAM in request.GET
 
 
 def restore(request: HttpRequest) -> HttpResponse | None:
@@ -242,6 +255,10 @@ def page_of(request: HttpRequest) -> tuple[str, float]:
     """
     form = of(request)
     return (request.get_full_path(), session.SETTLED_SECONDS) if form is None else (form.url, READING_SECONDS)
+
+
+def _url(id: str) -> str:  # noqa: A002 - the word for it
+    return f"{reverse('oidc_authentication_init')}?{urlencode({PARAM: id})}"
 
 
 def _is_wanted(request: HttpRequest) -> bool:
@@ -282,6 +299,8 @@ def _form_of(request: HttpRequest, *, path: str, back: str, most: int) -> Form:
     if _length(request) > most:
         raise NotKept("too large")
     is_own = _is_same_origin(request)
+    # Where nobody was signed in yet, it may be somebody else who signs in, at a computer that others use too.
+    by_itself = is_own and request.user.is_authenticated
     # Where the check has not been made, the view may make its own, and a new token would answer it for a stranger.
     is_checked = is_own or getattr(request, "csrf_processing_done", False)
     try:
@@ -298,7 +317,7 @@ def _form_of(request: HttpRequest, *, path: str, back: str, most: int) -> Form:
         content_type=content_type,
         referer=request.headers.get("Referer", ""),
         back=back,
-        is_own=is_own,
+        by_itself=by_itself,
         is_checked=is_checked,
         shown=shown,
         body=body,

@@ -39,7 +39,7 @@ class StepUpRequiredMixin:
     def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
         view: Callable[..., Any] = super().as_view(**initkwargs)  # type: ignore[misc] # View's, as checked above
         needs, keep_form = initkwargs.get("requirement", cls.requirement), initkwargs.get("keep_form", cls.keep_form)
-        return gate.mark(view, needs, keep_form=keep_form)
+        return gate.mark(view, needs, "mixin", keep_form=keep_form)
 
     def get_requirement(self) -> Needs:
         """The requirement for this very request; override it where that depends on something."""

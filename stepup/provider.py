@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, quote, urlsplit
 
 import jwt
@@ -19,7 +19,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from stepup import clock, conf
 from stepup.documents import Document
 from stepup.exceptions import ProviderError, TokenRequestRefused
-from stepup.id_token import KeySet, parse_json, signing_key
+from stepup.id_token import KeySet, UnknownKey, parse_json, signing_key
 from stepup.transport import Answer, BearerAuth, BoundedSession, NoAuth, TransportError
 
 __all__ = ["Provider", "current"]
@@ -41,6 +41,9 @@ TOKEN_ERRORS = frozenset(
         "invalid_scope",
     }
 )
+
+
+T = TypeVar("T")
 
 
 class Provider:
@@ -115,6 +118,35 @@ class Provider:
         """
         return self._static_keys or self._jwks.get(newer_than=newer_than)
 
+    def verified(self, verify: Callable[..., T], token: object, **expected: Any) -> T:
+        """What `verify` makes of a token that the OP is said to have signed, by the rules of the settings.
+
+        Tried with the keys at hand and, if the OP may have changed them since, once more with newer ones.
+
+        Args:
+            expected: what is expected of this very token, for `verify`.
+
+        Raises:
+            ClaimError: it refuses.
+            ProviderError: the keys cannot be had.
+        """
+        settings, at_hand = self.settings, self.keys()
+        rules = {
+            "algorithms": settings.algorithms,
+            "issuer": settings.issuer,
+            "audiences": settings.client_ids,
+            "now": clock.now(),
+            "leeway": settings.leeway,
+            "match_kid": settings.match_kid,
+        }
+        try:
+            return verify(token, at_hand, **rules, **expected)
+        except UnknownKey:
+            newer = self.keys(newer_than=at_hand)
+            if newer == at_hand:
+                raise
+            return verify(token, newer, **rules, **expected)
+
     def token_request(self, form: Mapping[str, str]) -> dict[str, Any]:
         """Exchange an authorization code (OpenID Connect Core 1.0, 3.1.3.1), with the client's authentication.
 
@@ -131,6 +163,15 @@ class Provider:
             # It could not be used as what it is (RFC 6749, 7.1).
             raise ProviderError("token", "not a bearer token")
         return answer
+
+    def refresh(self, refresh_token: str) -> dict[str, Any]:
+        """Exchange a refresh token (OpenID Connect Core 1.0, 12.1), with the client's authentication.
+
+        Raises:
+            TokenRequestRefused: the OP answered with an error; ``invalid_grant`` where the token is good for nothing.
+            ProviderError: it gave no usable answer.
+        """
+        return self.token_request({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     def userinfo(self, access_token: str) -> dict[str, Any] | str:
         """The userinfo response (OpenID Connect Core 1.0, 5.3): claims, or a signed JWT that has yet to be verified.

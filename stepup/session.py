@@ -10,10 +10,11 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from string import ascii_lowercase, digits
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -31,6 +32,7 @@ EVIDENCE = "stepup"
 PENDING = "stepup_pending"
 SETTLED = "stepup_settled"
 FORMS = "stepup_forms"
+RENEWAL = "stepup_renewal"
 
 #: For how long a step-up that was found satisfied must have satisfied its page too, in seconds.
 SETTLED_SECONDS = 10
@@ -47,11 +49,17 @@ _SUBJECT_CLAIMS = ("iss", "sub", "sid")
 #: A claim that takes more than this many characters as JSON is not kept: no OP sends such, and sessions are small.
 KEPT_LENGTH = 1000
 
-# mozilla-django-oidc's own keys, for its `SessionRefresh` middleware and for what a site reads itself.
+# mozilla-django-oidc's own keys: what a site reads itself, and what its `SessionRefresh` middleware goes by.
 BASE_PENDING = "oidc_states"
 BASE_NEXT = "oidc_login_next"
 BASE_EXPIRATION = "oidc_id_token_expiration"
 BASE_ID_TOKEN = "oidc_id_token"  # noqa: S105 - the name of a key
+BASE_ACCESS_TOKEN = "oidc_access_token"  # noqa: S105 - see above
+
+#: What a renewal changes.
+_RENEWED = (EVIDENCE, RENEWAL, BASE_EXPIRATION, BASE_ID_TOKEN, BASE_ACCESS_TOKEN)
+#: What goes where a session is lowered: all that came from the OP, and could prove something or bring proof back.
+PROOF = (EVIDENCE, SETTLED, RENEWAL, BASE_EXPIRATION, BASE_ID_TOKEN, BASE_ACCESS_TOKEN)
 
 User = AbstractBaseUser | AnonymousUser
 
@@ -69,7 +77,7 @@ class Pending:
         requirement: what the answer has to prove; ``None`` where signing in is all.
         user: the primary key, as text, of the user who was signed in; ``None`` for nobody.
         started: when it was sent, in seconds since the epoch.
-        silent: sent with ``prompt=none`` by mozilla-django-oidc's middleware, without the user's knowing.
+        silent: sent with ``prompt=none``, to renew the sign-in without the user's knowing.
     """
 
     state: str = field(repr=False)
@@ -80,6 +88,23 @@ class Pending:
     user: str | None = None
     started: float
     silent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """How it stands with the renewal of a sign-in.
+
+    Attributes:
+        locked: the refresh token, encrypted; ``None`` where none is held.
+        failing_since: since when no renewal has succeeded, in seconds since the epoch; ``None`` where the last one has.
+        not_before: when the OP may be asked again by refresh token, in seconds since the epoch.
+        ended: why the OP no longer vouches for the user, in a word or two; empty where it does.
+    """
+
+    locked: str | None = field(default=None, repr=False)
+    failing_since: float | None = None
+    not_before: float = 0
+    ended: str = ""
 
 
 def evidence(request: HttpRequest) -> Evidence | None:
@@ -140,9 +165,19 @@ async def aread_evidence(session: SessionBase, user: User) -> Evidence | None:
 
 
 def record(
-    request: HttpRequest, user: AbstractBaseUser, claims: Mapping[str, Any], *, proof_claims: Iterable[str] = ()
+    request: HttpRequest,
+    user: AbstractBaseUser,
+    claims: Mapping[str, Any],
+    *,
+    proof_claims: Iterable[str] = (),
+    renewal: bool = False,
 ) -> Evidence:
-    """Add the evidence in validated claims to the session of a user who is signed in."""
+    """Add the evidence in validated claims to the session of a user who is signed in.
+
+    Args:
+        renewal: whether the ID token renews a sign-in, so that nobody need have authenticated for it. What it says
+            without a time is no fresher than it was.
+    """
     new = Evidence.from_claims(claims, proof_claims=proof_claims)
     old = read_evidence(request.session, user)
     together = old.add(new) if old and (old.issuer, old.subject) == (new.issuer, new.subject) else new
@@ -162,9 +197,112 @@ def record(
     return together
 
 
-def note_renewal(request: HttpRequest, *, due: float) -> None:
-    """Tell mozilla-django-oidc's `SessionRefresh` when it should renew next, in seconds since the epoch."""
-    request.session[BASE_EXPIRATION] = int(due)
+def note_renewal(request: HttpRequest, state: Renewal | None = None, *, due: float) -> None:
+    """Say when the sign-in is to be renewed next, in seconds since the epoch, and how it stands with that.
+
+    The former under mozilla-django-oidc's own key, for its `SessionRefresh`.
+    """
+    session, state = request.session, state or Renewal()
+    entry: dict[str, Any] = {}
+    if state.locked is not None:
+        entry["token"] = state.locked
+    if state.failing_since is not None:
+        entry["since"] = int(state.failing_since)
+    if state.not_before:
+        entry["next"] = int(state.not_before)
+    if state.ended:
+        entry["ended"] = state.ended
+    if entry or RENEWAL in session:
+        # Which of two is the newer. Where there has never been anything to say, there is nothing to overtake either.
+        session[RENEWAL] = {**entry, "n": _generation(session) + 1}
+    session[BASE_EXPIRATION] = int(due)
+
+
+def is_renewal_due(session: SessionBase, *, now: float) -> bool:
+    """Whether the sign-in should be renewed now; of a session that is there and came about through the OP."""
+    return session.session_key is not None and _is_due(session.get(BASE_EXPIRATION), now)
+
+
+async def ais_renewal_due(session: SessionBase, *, now: float) -> bool:
+    """As :func:`is_renewal_due`, for a session that may have to be loaded first."""
+    return session.session_key is not None and _is_due(await session.aget(BASE_EXPIRATION), now)
+
+
+def renewal(request: HttpRequest) -> Renewal | None:
+    """How it stands with the renewal; ``None`` where the evidence is another user's, who is not there to renew it."""
+    evidence, stored = request.session.get(EVIDENCE), request.session.get(RENEWAL)
+    if isinstance(evidence, dict) and evidence.get("pk") != str(request.user.pk):
+        return None
+    if not isinstance(stored, dict):
+        return Renewal()
+    locked, since, after, ended = (stored.get(key) for key in ("token", "since", "next", "ended"))
+    return Renewal(
+        locked=locked if isinstance(locked, str) else None,
+        failing_since=since if _is_time(since) else None,
+        not_before=after if _is_time(after) else 0,
+        ended=ended if isinstance(ended, str) else "",
+    )
+
+
+def login_backend(session: SessionBase) -> str:
+    """The path of the backend that the user of this session signed in with; empty where there is none."""
+    path = session.get(BACKEND_SESSION_KEY)
+    return path if isinstance(path, str) else ""
+
+
+def forget_evidence(request: HttpRequest) -> None:
+    """Of what has been proved in this session nothing counts any more."""
+    request.session.pop(EVIDENCE, None)
+
+
+def is_overtaken(request: HttpRequest, settings: conf.Settings, *, now: float) -> bool:
+    """Whether this session, once it is saved, may undo a renewal that another request has stored meanwhile.
+
+    That happens only after it was due, so that hardly a request has to look.
+    """
+    session = request.session
+    is_saved = session.modified or (settings.session_is_always_saved and session.accessed)
+    return is_saved and is_renewal_due(session, now=now)
+
+
+def adopt_renewal(request: HttpRequest) -> bool:
+    """Take over the renewal that another request has stored since this session was loaded, if there is one.
+
+    Returns:
+        Whether there is still such a session, of the same login.
+    """
+    session, stored = request.session, renewed(request.session)
+    if stored is None or not has_same_login(session, stored):
+        return False
+    if _generation(stored) > _generation(session):
+        _take_over(session, stored, _RENEWED)
+    return True
+
+
+def merge(request: HttpRequest, change: Callable[[], None]) -> bool:
+    """Make a change to the session as it is stored now, and store it at once, whatever else this request does to it.
+
+    Args:
+        change: makes it, to ``request.session``.
+
+    Returns:
+        Whether there still was such a session, of the same login.
+    """
+    session, stored = request.session, renewed(request.session)
+    if stored is None or not has_same_login(session, stored):
+        return False
+    before = snapshot(stored)
+    request.session = stored
+    try:
+        change()
+        _save(stored)
+    except UpdateError:
+        return False
+    finally:
+        request.session = session
+    gone = before.keys() - dict(stored.items()).keys()
+    _take_over(session, stored, [*changed_since(stored, before), *gone])
+    return True
 
 
 def id_token_hint(request: HttpRequest) -> str | None:
@@ -186,6 +324,8 @@ def add_pending(request: HttpRequest, pending: Pending, settings: conf.Settings)
     }
     if pending.user is not None:
         entry["user"] = pending.user
+    if pending.silent:
+        entry["silent"] = True
     if (requirement := pending.requirement) is not None:
         if settings.requirements.get(requirement.name) == requirement:
             entry["need"] = requirement.name
@@ -219,17 +359,19 @@ def take_pending(request: HttpRequest, state: str, settings: conf.Settings, *, n
     return None
 
 
-def rotate(request: HttpRequest) -> None:
+def rotate(request: HttpRequest) -> SessionBase:
     """Give the session a new key, so that one from before an elevation is worth nothing after it (ASVS 5.0, 7.2.4).
 
-    The last thing to do: from here on the browser needs the answer to be signed in still, and an error would lose it.
+    Returns:
+        What it was, to be deleted: the last thing to do, because from then on the browser needs the answer to be signed
+        in still, and an error would lose it.
     """
     old = request.session
     new: SessionBase = type(old)()
     new.update(old.items())
     # Not `cycle_key`, which stores the new one at once, for the response to store it once more.
     request.session = new
-    old.delete()
+    return old
 
 
 def snapshot(session: SessionBase) -> dict[str, Any]:
@@ -298,11 +440,6 @@ def use_up_settled(request: HttpRequest) -> None:
     del request.session[SETTLED]
 
 
-def is_on_server(request: HttpRequest) -> bool:
-    """Whether the site keeps sessions itself, and not in the browser's cookie."""
-    return not _is_in_cookie(request.session)
-
-
 def keep_form(request: HttpRequest, id: str, form: str, settings: conf.Settings, *, now: float) -> bool:  # noqa: A002
     """Keep a form, encrypted, under an id: in a session of its own, which nobody has a cookie for and which expires.
 
@@ -347,21 +484,25 @@ def claim_form(request: HttpRequest, id: str, settings: conf.Settings, *, now: f
 def take_form(request: HttpRequest, id: str, settings: conf.Settings, *, now: float) -> bool:  # noqa: A002
     """Take a form off the session, for good, and say whether this request is the one that has it.
 
-    The session is saved at once, as :func:`take_pending` does. Of two requests that come at the same moment both find
+    It is off the session at once, as with :func:`take_pending`. Of two requests that come at the same moment both find
     the form there: so each has to be the first to store one more session, under a key that follows from the form's.
     """
     session = request.session
-    kept = _forms(session, settings, now=now)
-    entry = kept.pop(id, None)
+    entry = _forms(session, settings, now=now).get(id)
     if entry is None or not _create(_apart(session, settings), _used_key(entry["key"])):
         return False
-    if kept:
-        session[FORMS] = kept
-    else:
-        del session[FORMS]
-    try:
-        _save(session)
-    except UpdateError:  # it was ended meanwhile
+
+    def take() -> None:
+        kept = _forms(request.session, settings, now=now)
+        kept.pop(id, None)
+        if kept:
+            request.session[FORMS] = kept
+        else:
+            request.session.pop(FORMS, None)
+
+    if not merge(request, take):
+        # It was ended, or has another key by now, under which it still has the form.
+        session.delete(_used_key(entry["key"]))
         return False
     session.delete(entry["key"])
     return True
@@ -376,6 +517,55 @@ def spare_cookie(request: HttpRequest) -> None:
     store = getattr(request, "session", None)
     if store is not None and store.accessed and not store.modified and store.is_empty():
         request.COOKIES.pop(conf.current().session_cookie_name, None)
+
+
+def is_there(session: SessionBase) -> bool:
+    """Whether the session that the browser names is stored still. Looking makes no response depend on the cookie."""
+    accessed = session.accessed
+    session.get(EVIDENCE)
+    session.accessed = accessed
+    return session.session_key is not None
+
+
+def former_key(request: HttpRequest, settings: conf.Settings) -> str | None:
+    """The key under which the browser knows its session, where this request has given it another one."""
+    known, now = request.COOKIES.get(settings.session_cookie_name), request.session.session_key
+    return known if known and now and known != now and request.session.modified else None
+
+
+def login_pk(session: SessionBase) -> str | None:
+    """The primary key, as text, of the user whose session it is."""
+    pk = session.get(SESSION_KEY)
+    return pk if isinstance(pk, str) else None
+
+
+def stored(key: str | None, settings: conf.Settings) -> SessionBase:
+    """A session of the store that the site uses, by its key; a new one for ``None``."""
+    store: SessionBase = import_module(settings.session_engine).SessionStore(key)
+    return store
+
+
+def holds_evidence(session: SessionBase) -> bool:
+    """Whether something is kept that an OP has said of its user, whatever it is worth by now."""
+    return EVIDENCE in session
+
+
+def lower(session: SessionBase) -> None:
+    """Take away what has been proved. Whoever is signed in stays so."""
+    for key in PROOF:
+        session.pop(key, None)
+
+
+def lowered(session: SessionBase, settings: conf.Settings) -> str:
+    """Store what is left of a session that is lowered, under a key of its own, which is returned.
+
+    What is under the old key is not changed: a request that has loaded it before could save it after that.
+    """
+    left = stored(None, settings)
+    left.update(session.items())
+    lower(left)
+    left.create()
+    return left.session_key or ""
 
 
 def _save(session: SessionBase) -> None:
@@ -423,6 +613,32 @@ def _forms(session: SessionBase, settings: conf.Settings, *, now: float) -> dict
         and _is_time(entry.get("at"))
         and -settings.leeway <= now - entry["at"] <= settings.pending_max_age
     }
+
+
+def _take_over(session: SessionBase, stored: SessionBase, keys: Iterable[str]) -> None:
+    """Have these keys be what they are where they are stored already, which is no change that has to be stored."""
+    modified = session.modified
+    for key in keys:
+        if key in stored:
+            session[key] = stored[key]
+        else:
+            session.pop(key, None)
+    session.modified = modified or _is_in_cookie(session)
+
+
+def is_on_server(session: SessionBase) -> bool:
+    """Whether what is on the session stays here, and cannot be brought again by the browser when it is old."""
+    return not _is_in_cookie(session)
+
+
+def _generation(session: SessionBase) -> int:
+    stored = session.get(RENEWAL)
+    number = stored.get("n") if isinstance(stored, dict) else None
+    return number if type(number) is int else 0
+
+
+def _is_due(expiration: object, now: float) -> bool:
+    return isinstance(expiration, (int, float)) and not isinstance(expiration, bool) and expiration <= now
 
 
 def _is_in_cookie(session: SessionBase) -> bool:
@@ -513,6 +729,7 @@ def _pending(state: str, entry: Mapping[str, Any], settings: conf.Settings) -> P
             requirement=requirement,
             user=entry.get("user"),
             started=entry["at"],
+            silent=entry.get("silent") is True,
         )
     except (KeyError, ValueError, TypeError, AttributeError):
         # Stored by another version, or for a requirement that the settings no longer have: nobody can judge by it.
@@ -543,5 +760,5 @@ def _fingerprint(requirement: Requirement) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
-def _is_time(value: object) -> bool:
+def _is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf

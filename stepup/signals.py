@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-__all__ = ["challenged", "elevated", "refused"]
+__all__ = ["challenged", "elevated", "refused", "reported"]
 
 #: A requirement was not met. Sent with `request`, `requirement` (Requirement) and `decision` (Decision).
 challenged = Signal()
+
+#: A requirement was not met that `STEPUP["REPORT_ONLY"]` names, and the request went on. Sent with `request`,
+#: `requirement` (Requirement) and `decision` (Decision, with the reasons).
+reported = Signal()
 
 #: An answer of the OP was accepted and its evidence recorded. Sent with `request`, `user`, `requirement` (Requirement,
 #: or None where signing in was all that was asked) and `evidence` (Evidence).

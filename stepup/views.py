@@ -8,20 +8,27 @@ from typing import Any
 from django.contrib import auth
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.shortcuts import resolve_url
 from django.utils.decorators import method_decorator
 from django.utils.functional import cached_property
 from django.views.decorators.debug import sensitive_variables
-from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView, OIDCLogoutView
+from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
-from stepup import challenge, clock, conf, kept, provider, session, signals, verdicts
+from stepup import challenge, clock, conf, kept, links, provider, renewal, session, signals, verdicts
 from stepup.assurance import Evidence, Requirement, evaluate
 from stepup.backends import VerifiedLogin
 from stepup.exceptions import AccountRefused, ClaimError, ProviderError, TokenRequestRefused, WrongUser
 from stepup.session import Pending
+from stepup.sign_out import BackChannelLogoutView, FrontChannelLogoutView, LogoutView, SignedOutView
 from stepup.verdicts import Verdict
 
-__all__ = ["AuthenticationCallbackView", "AuthenticationRequestView", "LogoutView"]
+__all__ = [
+    "AuthenticationCallbackView",
+    "AuthenticationRequestView",
+    "BackChannelLogoutView",
+    "FrontChannelLogoutView",
+    "LogoutView",
+    "SignedOutView",
+]
 
 logger = logging.getLogger("stepup")
 
@@ -77,7 +84,7 @@ class AuthenticationRequestView(OIDCAuthenticationRequestView):
         return dict(conf.current().extra_params)
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        if kept.PARAM in request.GET:
+        if kept.is_shown_by(request):
             return kept.page(request)
         next_url = request.GET.get(conf.current().redirect_field_name, "")
         try:
@@ -104,6 +111,7 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
     pending: Pending | None = None
     failure: HttpResponse
     saved: dict[str, Any]
+    is_satisfied = False
 
     @property
     def success_url(self) -> str:
@@ -142,6 +150,9 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         except (ClaimError, TokenRequestRefused) as error:
             return self._undo(Verdict.INVALID, str(error))
         except ProviderError as error:
+            if pending.silent:
+                session.revert(request.session, self.saved)
+                return self._put_off(request, pending, str(error))
             return self._undo(Verdict.UNAVAILABLE, str(error))
         except WrongUser:
             return self._undo(Verdict.WRONG_USER, "sub: mismatch")
@@ -177,14 +188,59 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         request.session.update(by_hooks)
         requirement, settings = pending.requirement, conf.current()
         named = settings.proof_claims | (requirement.proof_claims if requirement else frozenset())
-        evidence = session.record(request, user, login.claims, proof_claims=named)
-        session.note_renewal(request, due=clock.now() + settings.renew_after)
+        renewal.forget_other_session(request, login.claims, silent=pending.silent)
+        known = session.read_evidence(request.session, user)
+        evidence = session.record(request, user, login.claims, proof_claims=named, renewal=pending.silent)
+        renewal.begin(request, login)
         login.backend.store_tokens(login.access_token, login.id_token)
-        received = Evidence.from_claims(login.claims, proof_claims=named)
-        response = self._judge(request, pending, evidence, received)
-        if signed_in is not None:
-            session.rotate(request)
+        if pending.silent:
+            response = self.login_success()
+        else:
+            received = Evidence.from_claims(login.claims, proof_claims=named)
+            response = self._judge(request, pending, evidence, received)
+        # Where a renewal elevates nobody, requests that are on their way with the old key need not lose it.
+        keeps_key = pending.silent and known is not None and known.proofs == evidence.proofs
+        former = session.rotate(request) if signed_in is not None and not keeps_key else None
+        goes_on = True
+        if settings.back_channel_logout:
+            key = (former or request.session).session_key if signed_in is not None else None
+            try:
+                goes_on = links.keep(request, user, login.claims, before=key)
+            except Exception as error:  # noqa: BLE001 - a session store may raise anything
+                # Nothing is granted that the OP could not take back; and whoever was signed in stays so.
+                if signed_in is None:
+                    auth.logout(request)
+                else:
+                    request.session = before
+                return self._undo(Verdict.UNAVAILABLE, f"sessions: {type(error).__name__}")
+            if not goes_on:
+                response = self._ended(request, settings)
+        if former is not None:
+            former.delete()
+        if self.is_satisfied:
+            self._announce(request, requirement, evidence)
+        elif pending.silent and goes_on:
+            renewal.note_success(request)
         return response
+
+    def _ended(self, request: HttpRequest, settings: conf.Settings) -> HttpResponse:
+        """The OP has ended the session there while the answer was on its way here."""
+        self.is_satisfied = False
+        if settings.back_channel_logout == "lower":
+            session.lower(request.session)
+        else:
+            auth.logout(request)
+        return self._fail(Verdict.EXPIRED, "session: ended by the provider meanwhile")
+
+    def _announce(self, request: HttpRequest, requirement: Requirement | None, evidence: Evidence) -> None:
+        logger.info(
+            "Step-up satisfied: %s",
+            _name(requirement) or "sign-in",
+            extra={"event": "elevated", "requirement": _name(requirement), "user_pk": self.user.pk},
+        )
+        signals.elevated.send_robust(
+            sender=Requirement, request=request, user=self.user, requirement=requirement, evidence=evidence
+        )
 
     def _judge(self, request: HttpRequest, pending: Pending, evidence: Evidence, received: Evidence) -> HttpResponse:
         requirement, settings, now = pending.requirement, conf.current(), clock.now()
@@ -195,14 +251,7 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             if verdict is not Verdict.SATISFIED:
                 return self._fail(verdict, *map(str, decision.unmet))
             session.settle(request, requirement, pending.next, now=now, since=since)
-        logger.info(
-            "Step-up satisfied: %s",
-            _name(requirement) or "sign-in",
-            extra={"event": "elevated", "requirement": _name(requirement), "user_pk": self.user.pk},
-        )
-        signals.elevated.send_robust(
-            sender=Requirement, request=request, user=self.user, requirement=requirement, evidence=evidence
-        )
+        self.is_satisfied = True
         return self.login_success()
 
     @staticmethod
@@ -216,13 +265,23 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         return pending.started if during and now - pending.started <= LONGEST_TRIP else now
 
     def _declined(self, request: HttpRequest, pending: Pending, error: str) -> HttpResponse:
-        if pending.silent:
-            # mozilla-django-oidc's SessionRefresh asked behind the user's back. It goes on asking until a sign-in has
-            # succeeded, so the user gets the chance to.
-            return challenge.authentication_request(request, requirement=None, next_url=pending.next)
         # The description that comes with it is not shown: the text could be anybody's.
-        reason = error if error in ERRORS else "other"
-        return self._fail(ERRORS.get(error, Verdict.INVALID), f"error: {reason}")
+        reason = f"error: {error if error in ERRORS else 'other'}"
+        verdict = ERRORS.get(error, Verdict.INVALID)
+        if not pending.silent:
+            return self._fail(verdict, reason)
+        if verdict is Verdict.UNAVAILABLE:
+            return self._put_off(request, pending, reason)
+        # It was asked behind the user's back, by us or by mozilla-django-oidc's SessionRefresh, which goes on asking
+        # until a sign-in has succeeded. So the user gets the chance to.
+        renewal.end(request, reason)
+        return challenge.authentication_request(request, requirement=None, next_url=pending.next)
+
+    def _put_off(self, request: HttpRequest, pending: Pending, reason: str) -> HttpResponse:
+        """Nobody who is signed in has to wait for an OP that is down, for a while."""
+        if renewal.put_off(request, reason):
+            return HttpResponseRedirect(self.success_url)
+        return challenge.authentication_request(request, requirement=None, next_url=pending.next)
 
     def _wrong_issuer(self, request: HttpRequest, settings: conf.Settings) -> str:
         """Why the response may be another OP's (RFC 9207, 2.4); empty where it is not."""
@@ -250,16 +309,6 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             retry_url=retry_url,
         )
         return self.login_failure()
-
-
-@method_decorator(login_not_required, name="dispatch")
-class LogoutView(OIDCLogoutView):
-    """Signs out, by POST. `OIDC_OP_LOGOUT_URL_METHOD` names a function that gives the OP's own sign-out URL."""
-
-    @property
-    def redirect_url(self) -> str:
-        """`LOGOUT_REDIRECT_URL`, which Django has as None where it is not set, and the base class cannot take."""
-        return resolve_url(conf.current().logout_redirect_url or "/")
 
 
 def _pk(user: Any) -> str | None:

@@ -22,7 +22,7 @@ def op_client(client_id: str, alg: str = "RS256") -> OPClient:
         client_id=client_id,
         client_secret=CLIENT_SECRET,
         redirect_uris=(CALLBACK,),
-        post_logout_redirect_uris=("http://testserver/",),
+        post_logout_redirect_uris=("http://testserver/", "http://testserver/oidc/signed-out/"),
         id_token_signed_response_alg=alg,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from stepup.testing.provider.launcher import RunningProvider
 
 @pytest.fixture
 def a_new_process(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    request_started.connect(checks.tell_at_first_request, dispatch_uid="stepup.checks")
+    request_started.connect(checks.FirstRequest(), weak=False, dispatch_uid="stepup.checks")
     caplog.set_level(logging.DEBUG, "stepup")
     return caplog
 
@@ -55,3 +56,43 @@ def test_where_the_development_server_has_told_already_it_is_not_told_again(
     Client().get("/open/")
 
     assert told(a_new_process) == []
+
+
+class _Pausing(logging.Handler):
+    """Stays with the first record until it may go on."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__()
+        self.events, self.is_here, self.may_go_on = events, threading.Event(), threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.is_here.set()
+        self.may_go_on.wait(10)
+        self.events.append("told")
+
+
+def test_requests_that_come_meanwhile_wait_until_all_is_loaded(
+    op: RunningProvider, settings: Any, a_new_process: pytest.LogCaptureFixture
+) -> None:
+    settings.STEPUP = {**settings.STEPUP, "CLIENTS_WITH_MFA": ["another"]}
+    events: list[str] = []
+
+    def request() -> None:
+        request_started.send(sender=None)
+        events.append("went on")
+
+    handler = _Pausing(events)
+    logging.getLogger("stepup").addHandler(handler)
+    threads = [threading.Thread(target=request) for _ in range(2)]
+    try:
+        threads[0].start()
+        assert handler.is_here.wait(10)
+        threads[1].start()
+        threads[1].join(0.2)
+    finally:
+        handler.may_go_on.set()
+        for thread in threads:
+            thread.join()
+        logging.getLogger("stepup").removeHandler(handler)
+
+    assert events == ["told", "went on", "went on"]

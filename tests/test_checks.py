@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 from django.urls import include, path
+from django.utils.decorators import method_decorator
 from django.views.generic import View
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
@@ -23,7 +24,7 @@ from stepup.backends import StepUpBackend
 from stepup.decorators import stepup_required
 from stepup.middleware import StepUpMiddleware
 from stepup.mixins import StepUpRequiredMixin
-from stepup.views import AuthenticationCallbackView, AuthenticationRequestView
+from stepup.views import AuthenticationCallbackView, AuthenticationRequestView, BackChannelLogoutView
 from tests import settings as site
 from tests.tokens import CLIENT_SECRET, KEYS
 
@@ -44,6 +45,15 @@ class Protected(StepUpRequiredMixin, View):
     requirement = "sudo"
 
 
+class OnePost(View):
+    def get(self, request: HttpRequest) -> HttpResponse:
+        raise NotImplementedError
+
+    @method_decorator(stepup_required("unknown"))
+    def post(self, request: HttpRequest) -> HttpResponse:
+        raise NotImplementedError
+
+
 class Callable_:  # noqa: N801 - a view that is an instance
     stepup_requirement = "unknown"
 
@@ -55,11 +65,22 @@ def page(request: HttpRequest) -> HttpResponse:
     raise NotImplementedError
 
 
+class OwnBackChannelLogoutView(BackChannelLogoutView):
+    pass
+
+
+SIGNED_COOKIES = "django.contrib.sessions.backends.signed_cookies"
 BASE_BACKEND = "mozilla_django_oidc.auth.OIDCAuthenticationBackend"
 MIDDLEWARE = "stepup.middleware.StepUpMiddleware"
+RENEWAL = "stepup.middleware.SessionRenewalMiddleware"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 LOGIN_REQUIRED = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+
+#: A site that renews its sign-ins, a cache that all its processes share, and sessions that are not.
+RENEWING = {"MIDDLEWARE": [SESSIONS, AUTHENTICATION, RENEWAL, MIDDLEWARE]}
+SHARED = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1"}}
+IN_COOKIES = {"SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies"}
 
 START = path("start/", AuthenticationRequestView.as_view(), name="oidc_authentication_init")
 BACK = path("back/", AuthenticationCallbackView.as_view(), name="oidc_authentication_callback")
@@ -124,6 +145,10 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
             stepup_with(CLIENT_AUTHENTICATION="private_key_jwt"),
             OWN_KEY,
         ),
+    ],
+    "E018": [
+        (stepup_with(REPORT_ONLY=["sodu"]), stepup_with(REPORT_ONLY=[])),
+        (stepup_with(REPORT_ONLY=["anything"]), stepup_with(REPORT_ONLY=())),
     ],
     "E020": [
         (
@@ -197,6 +222,10 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
             {"MIDDLEWARE": [SESSIONS, AUTHENTICATION, MIDDLEWARE]},
         ),
         ({"MIDDLEWARE": [MIDDLEWARE, SESSIONS]}, {"MIDDLEWARE": ["own.Sessions", "own.Authentication", MIDDLEWARE]}),
+        (
+            {"MIDDLEWARE": [RENEWAL, SESSIONS, AUTHENTICATION, MIDDLEWARE]},
+            {"MIDDLEWARE": [SESSIONS, AUTHENTICATION, RENEWAL, MIDDLEWARE]},
+        ),
     ],
     "E027": [
         (stepup_with(PROTECTED_VIEWS={"openn": "mfa"}), stepup_with(PROTECTED_VIEWS={"open": "mfa"})),
@@ -266,6 +295,58 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         ({"SESSION_COOKIE_SAMESITE": "strict"}, {"SESSION_COOKIE_SAMESITE": "None"}),
         ({"SESSION_COOKIE_SAMESITE": "Strict"}, {"SESSION_COOKIE_SAMESITE": False}),
     ],
+    "E050": [
+        (
+            {**stepup_with(BACK_CHANNEL_LOGOUT="end"), "SESSION_ENGINE": SIGNED_COOKIES},
+            stepup_with(BACK_CHANNEL_LOGOUT="end"),
+        ),
+        (
+            {**stepup_with(BACK_CHANNEL_LOGOUT="lower"), "SESSION_ENGINE": SIGNED_COOKIES},
+            stepup_with(BACK_CHANNEL_LOGOUT="lower"),
+        ),
+    ],
+    "E051": [
+        (
+            {**stepup_with(BACK_CHANNEL_LOGOUT="end", PROTECTED_VIEWS={}), "MIDDLEWARE": [SESSIONS, AUTHENTICATION]},
+            {**stepup_with(PROTECTED_VIEWS={}), "MIDDLEWARE": [SESSIONS, AUTHENTICATION]},
+        ),
+        (
+            {**stepup_with(BACK_CHANNEL_LOGOUT="end", PROTECTED_VIEWS={}), "MIDDLEWARE": [SESSIONS, AUTHENTICATION]},
+            {
+                **stepup_with(BACK_CHANNEL_LOGOUT="end"),
+                "MIDDLEWARE": [SESSIONS, AUTHENTICATION, "tests.test_checks.OwnMiddleware"],
+            },
+        ),
+    ],
+    "E052": [
+        (
+            {**urls(), **stepup_with(BACK_CHANNEL_LOGOUT="end", PROTECTED_VIEWS={})},
+            stepup_with(BACK_CHANNEL_LOGOUT="end"),
+        ),
+        (
+            {**urls(), **stepup_with(BACK_CHANNEL_LOGOUT="end", PROTECTED_VIEWS={})},
+            {
+                **urls(path("told/", OwnBackChannelLogoutView.as_view())),
+                **stepup_with(BACK_CHANNEL_LOGOUT="end", PROTECTED_VIEWS={}),
+            },
+        ),
+        (
+            {**urls(), **stepup_with(FRONT_CHANNEL_LOGOUT=True, PROTECTED_VIEWS={}), "SESSION_COOKIE_SAMESITE": "None"},
+            {**stepup_with(FRONT_CHANNEL_LOGOUT=True), "SESSION_COOKIE_SAMESITE": "None"},
+        ),
+        (
+            {**urls(), **stepup_with(SIGN_OUT_AT_PROVIDER=True, PROTECTED_VIEWS={})},
+            stepup_with(SIGN_OUT_AT_PROVIDER=True),
+        ),
+        (
+            {**urls(), **stepup_with(SIGN_OUT_AT_PROVIDER=True, PROTECTED_VIEWS={})},
+            {
+                **urls(),
+                **stepup_with(SIGN_OUT_AT_PROVIDER=True, PROTECTED_VIEWS={}),
+                "OIDC_OP_LOGOUT_URL_METHOD": "site.sign_out_url",
+            },
+        ),
+    ],
     "W040": [
         (
             {"MIDDLEWARE": [SESSIONS, AUTHENTICATION, LOGIN_REQUIRED, MIDDLEWARE]},
@@ -288,6 +369,13 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
             {"SESSION_ENGINE": "django.contrib.sessions.backends.cached_db"},
         )
     ],
+    "W053": [
+        (
+            stepup_with(FRONT_CHANNEL_LOGOUT=True),
+            {**stepup_with(FRONT_CHANNEL_LOGOUT=True), "SESSION_COOKIE_SAMESITE": "None"},
+        ),
+        ({**stepup_with(FRONT_CHANNEL_LOGOUT=True), "SESSION_COOKIE_SAMESITE": False}, stepup_with()),
+    ],
     "W044": [
         (
             {"MIDDLEWARE": [*site.MIDDLEWARE, "mozilla_django_oidc.middleware.SessionRefresh"]},
@@ -301,13 +389,46 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
         ({"OIDC_MAX_STATES": 5}, {"OIDC_MAX_STATES": 50}),
         ({"LOGIN_REDIRECT_URL_FAILURE": "/oh-no/"}, {"LOGIN_REDIRECT_URL_FAILURE": "/"}),
     ],
+    "W050": [
+        (
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), "CACHES": SHARED},
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), "CACHES": SHARED, **RENEWING},
+        )
+    ],
+    "W051": [
+        (
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), "CACHES": SHARED, **RENEWING, **IN_COOKIES},
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), "CACHES": SHARED, **RENEWING},
+        )
+    ],
+    "W052": [
+        (
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), **RENEWING},
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), **RENEWING, "DEBUG": True},
+        ),
+        (
+            {**stepup_with(KEEP_REFRESH_TOKEN=True, CACHE=None), **RENEWING, "CACHES": SHARED},
+            {**stepup_with(KEEP_REFRESH_TOKEN=False, CACHE=None), **RENEWING},
+        ),
+        (
+            {
+                **stepup_with(KEEP_REFRESH_TOKEN=True),
+                **RENEWING,
+                "CACHES": {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}},
+            },
+            {**stepup_with(KEEP_REFRESH_TOKEN=True), **RENEWING, "CACHES": SHARED},
+        ),
+    ],
+    "W048": [(stepup_with(REPORT_ONLY=["sudo"]), stepup_with(REPORT_ONLY=[]))],
 }
 
 #: Mistakes that cannot be made without one of these others.
 TOGETHER_WITH = {
     "E001": {"E008", "E025", "E027", "E028"},  # nothing can be read of a STEPUP that is no dictionary
     "E004": {"E006", "E028"},  # the requirement "mfa" is not there then
+    "E050": {"W043"},  # that such sessions end nowhere is said in any case
     "E009": {"E029"},  # no secret is a short one too, where it signs
+    "W051": {"W043"},
 }
 
 
@@ -353,6 +474,27 @@ def test_an_error_is_what_has_an_e_and_a_warning_what_has_a_w(id_: str) -> None:
 def test_no_check_is_without_a_test() -> None:
     sources = [Path(stepup.__file__).with_name(name).read_text() for name in ("checks.py", "conf.py")]
     assert {id_ for source in sources for id_ in re.findall(r'"(?:stepup\.)?([EW]\d{3})"', source)} == CASES.keys()
+
+
+@pytest.mark.parametrize(
+    ("names", "middleware", "said"),
+    [
+        (
+            ["sudo"],
+            [],
+            "names sudo: who does not satisfy it is reported, and let through, also without being signed in.",
+        ),
+        (["sudo", "mfa"], [], "names mfa, sudo: who does not satisfy them is reported, and let through, also without"),
+        (["sudo"], [LOGIN_REQUIRED], "names sudo: who does not satisfy it is reported, and let through."),
+    ],
+)
+def test_what_is_only_reported_is_not_forgotten(names: list[str], middleware: list[str], said: str) -> None:
+    (message,) = found(**stepup_with(REPORT_ONLY=names), MIDDLEWARE=[*site.MIDDLEWARE, *middleware])
+    assert said in message.msg
+
+
+def test_a_door_before_one_method_is_looked_at_too() -> None:
+    assert ids(**urls(path("x/", OnePost.as_view()))) == ["E028"]
 
 
 def test_one_mistake_does_not_hide_another() -> None:

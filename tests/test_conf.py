@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,7 +77,11 @@ def test_little_has_to_be_said() -> None:
     assert settings.match_kid
     assert settings.verify_tls is True
     assert not settings.trust_unverified_email
+    assert not settings.sign_out_at_provider
+    assert (settings.back_channel_logout, settings.front_channel_logout) == (None, False)
+    assert settings.session_engine == "django.contrib.sessions.backends.db"
     assert settings.proof_claims == frozenset()
+    assert settings.report_only == frozenset()
     assert (settings.leeway, settings.timeout, settings.pending_max_age, settings.renew_after) == (30, 10, 900, 900)
     assert (settings.max_pending, settings.state_size, settings.nonce_size) == (20, 32, 32)
     assert (settings.login_redirect_url, settings.logout_redirect_url) == ("/", None)
@@ -100,6 +105,10 @@ FULL = {
     "KEEP_FORMS": False,
     "KEEP_FORMS_BYTES": 1024,
     "UNSAFE_TRUST_UNVERIFIED_EMAIL": True,
+    "SIGN_OUT_AT_PROVIDER": True,
+    "END_SESSION_ENDPOINT": "https://op.example/bye",
+    "BACK_CHANNEL_LOGOUT": "lower",
+    "FRONT_CHANNEL_LOGOUT": True,
     "DOCUMENTATION_URL": "https://help.example/",
     "CLIENT_AUTHENTICATION": "private_key_jwt",
     "PRIVATE_KEY": "a private key",
@@ -108,6 +117,9 @@ FULL = {
     "CACHE": None,
     "USERINFO": "never",
     "USER_CLAIMS": ["email", "groups"],
+    "KEEP_REFRESH_TOKEN": True,
+    "RENEWAL_GRACE": 0,
+    "REPORT_ONLY": ["sudo"],
 }
 
 
@@ -133,6 +145,9 @@ def test_everything_can_be_said() -> None:
     assert (settings.max_pending, settings.pending_max_age) == (5, 60)
     assert (settings.keep_forms, settings.keep_forms_bytes) == (False, 1024)
     assert settings.trust_unverified_email
+    assert settings.sign_out_at_provider
+    assert settings.endpoints == {"end_session_endpoint": "https://op.example/bye"}
+    assert (settings.back_channel_logout, settings.front_channel_logout) == ("lower", True)
     assert settings.documentation_url == "https://help.example/"
     assert settings.proof_claims == {"vot"}
     assert settings.client_authentication == "private_key_jwt"
@@ -140,6 +155,9 @@ def test_everything_can_be_said() -> None:
     assert settings.pushed_requests
     assert settings.cache is None
     assert (settings.userinfo, settings.user_claims) == ("never", ("email", "groups"))
+    assert (settings.keep_refresh_token, settings.renewal_grace) == (True, 0)
+    assert settings.report_only == {"sudo"}
+    assert settings.enforced_requirements.keys() == {"mfa", "assured"}
     assert "a private key" not in repr(settings)
 
 
@@ -157,6 +175,8 @@ OIDC = {
     "OIDC_REDIRECT_ALLOWED_HOSTS": ["app.example"],
     "OIDC_REDIRECT_REQUIRE_HTTPS": True,
     "OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS": 60,
+    "OIDC_EXEMPT_URLS": ["health", "/feed/", re.compile("/ticker/[0-9]+/")],
+    "SESSION_SAVE_EVERY_REQUEST": True,
     "OIDC_TOKEN_USE_BASIC_AUTH": True,
     "OIDC_VERIFY_SSL": "/etc/ssl/own.pem",
     "OIDC_PROXY": {"https": "http://proxy.example"},
@@ -164,6 +184,7 @@ OIDC = {
     "OIDC_USERNAME_ALGO": "site.users.name",
     "OIDC_AUTHENTICATE_CLASS": "site.views.Authenticate",
     "OIDC_CALLBACK_CLASS": "site.views.Callback",
+    "OIDC_OP_LOGOUT_URL_METHOD": "site.sign_out.url",
     "LOGIN_REDIRECT_URL": "/start/",
     "LOGOUT_REDIRECT_URL": "/bye/",
     "STEPUP_PROVIDER": {"users": []},
@@ -179,6 +200,7 @@ def test_what_the_base_library_has_settings_for_is_read_from_these() -> None:
         "userinfo_endpoint": "https://op.example/userinfo",
         "jwks_uri": "https://op.example/jwks",
     }
+    assert settings.logout_url_method == "site.sign_out.url"
     assert (settings.sign_key, settings.match_kid, settings.scopes) == ("a key", False, "openid groups")
     assert settings.extra_params == {"ui_locales": "de"}
     assert (settings.callback_url_name, settings.redirect_field_name) == ("back", "to")
@@ -188,6 +210,8 @@ def test_what_the_base_library_has_settings_for_is_read_from_these() -> None:
         "client_secret_basic",
         False,
     )
+    assert settings.renewal_exempt == ("health", "/feed/", re.compile("/ticker/[0-9]+/"))
+    assert settings.session_is_always_saved
     assert settings.username_algorithm == "site.users.name"
     assert (settings.verify_tls, settings.proxies) == ("/etc/ssl/own.pem", {"https": "http://proxy.example"})
     assert (settings.authenticate_class, settings.callback_class) == ("site.views.Authenticate", "site.views.Callback")
@@ -287,8 +311,28 @@ WRONG: dict[str, list[object]] = {
     "KEEP_FORMS": [None, 1, "True", []],
     "KEEP_FORMS_BYTES": [None, 1023, 16 * 1024 * 1024 + 1, "1024", 1024.0, True],
     "UNSAFE_TRUST_UNVERIFIED_EMAIL": [None, 1, "True", "False", []],
+    "SIGN_OUT_AT_PROVIDER": [None, 1, "True", []],
+    "END_SESSION_ENDPOINT": [None, "", 5, ["https://op.example/bye"]],
+    "BACK_CHANNEL_LOGOUT": ["", "ended", 1, True, False, ["end"], {"end": 1}],
+    "FRONT_CHANNEL_LOGOUT": [None, 1, "True", "end"],
     "DOCUMENTATION_URL": [None, "", 5],
+    "KEEP_REFRESH_TOKEN": [None, 1, "yes"],
+    "RENEWAL_GRACE": [None, -1, 86401, "3600", 3600.0, True],
+    "REPORT_ONLY": [None, "sudo", True, [5], [""], {"sudo": 1}],
 }
+
+
+def test_a_requirement_that_is_only_reported_has_to_be_one() -> None:
+    with stepup(REPORT_ONLY=["sudo", "mfaa", "mfa"]):
+        assert conf.problems() == (
+            conf.Problem(
+                "E018",
+                "STEPUP['REPORT_ONLY'] names the requirement 'mfaa', which is not defined.",
+                "Did you mean 'mfa'?",
+            ),
+            conf.Problem("E018", "STEPUP['REPORT_ONLY'] names the requirement 'sudo', which is not defined.", None),
+        )
+        assert conf.best_effort().report_only == {"mfa"}
 
 
 def test_wrong_values_are_tried_for_every_key() -> None:
@@ -414,6 +458,10 @@ def test_a_list_of_protected_views_needs_the_default_requirement() -> None:
         ("OIDC_PKCE_CODE_VERIFIER_SIZE", 64.0),
         ("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", "900"),
         ("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", True),
+        ("OIDC_EXEMPT_URLS", None),
+        ("OIDC_EXEMPT_URLS", "health"),
+        ("OIDC_EXEMPT_URLS", ["health", ""]),
+        ("OIDC_EXEMPT_URLS", [re.compile(b"health")]),
         ("OIDC_PROXY", "http://proxy.example"),
         ("OIDC_AUTHENTICATION_CALLBACK_URL", ["back"]),
         ("OIDC_REDIRECT_FIELD_NAME", None),
@@ -566,6 +614,11 @@ def test_the_base_librarys_default_algorithm_is_kept() -> None:
 def test_no_secret_is_shown_by_the_settings(changes: dict[str, Any]) -> None:
     with override_settings(**changes):
         assert site.OIDC_RP_CLIENT_SECRET not in repr(conf.current())
+
+
+def test_a_build_needs_no_secret_key() -> None:
+    with override_settings(SECRET_KEY=""):
+        assert conf.problems() == ()
 
 
 @pytest.mark.parametrize("secret", ["s3cret", b"s3cret", ["s3cret"], {"s3cret": "s3cret"}])

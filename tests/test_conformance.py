@@ -240,7 +240,7 @@ def signed_userinfo(url: str, nonce: str) -> str:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (logout_token, "nonce: missing"),
+        (logout_token, "events: not an ID token"),
         (access_token, "typ: not an ID token"),
         (signed_userinfo, "exp: missing"),
     ],

@@ -332,7 +332,7 @@ class Callback:
             store["oidc_states"] = {state: {"nonce": "n", "code_verifier": "v", "added_on": clock.now()}}
             store.save()
             self.client.cookies["sessionid"] = store.session_key or ""
-        before = without_pending(self.client)
+        before = without_pending(self.client, is_silent=is_silent)
 
         raw_query = raw_query.replace("STATE", quoted(state))
         for place, value in self.places.items():
@@ -341,17 +341,21 @@ class Callback:
 
         if answer.status_code == 302:
             assert is_silent
-            assert answer["Location"].startswith(f"{conf.current().issuer}authorize?")
+            # Asked openly or, where the OP says that something is wrong with it, left for later.
+            assert answer["Location"] == "/" or answer["Location"].startswith(f"{conf.current().issuer}authorize?")
         else:
             assert 400 <= answer.status_code < 500, answer.content
         assert "no-store" in answer["Cache-Control"]
-        assert without_pending(self.client) == before
+        assert without_pending(self.client, is_silent=is_silent) == before
         assert answer.cookies.get("sessionid") is None or answer.cookies["sessionid"].value == before["key"]
 
 
-def without_pending(client: Client) -> dict[str, Any]:
+def without_pending(client: Client, *, is_silent: bool = False) -> dict[str, Any]:
     store = client.session
-    kept = {key: value for key, value in store.items() if key not in ("stepup_pending", "oidc_states")}
+    pending = {"stepup_pending", "oidc_states"}
+    if is_silent:  # when to ask again, which the answer to a renewal may say
+        pending |= {"stepup_renewal", "oidc_id_token_expiration"}
+    kept = {key: value for key, value in store.items() if key not in pending}
     return {**kept, "key": store.session_key}
 
 
@@ -508,6 +512,10 @@ stepup_like = some_of(
         "USER_CLAIMS": mostly(some_texts),
         "PUSHED_REQUESTS": mostly(st.booleans()),
         "UNSAFE_TRUST_UNVERIFIED_EMAIL": mostly(st.booleans()),
+        "SIGN_OUT_AT_PROVIDER": mostly(st.booleans()),
+        "END_SESSION_ENDPOINT": mostly(texts),
+        "BACK_CHANNEL_LOGOUT": mostly(st.sampled_from([None, *conf.BACK_CHANNEL_LOGOUT])),
+        "FRONT_CHANNEL_LOGOUT": mostly(st.booleans()),
         "DOCUMENTATION_URL": mostly(texts),
         "unknown": nested,
     },

@@ -343,9 +343,7 @@ def test_what_a_form_says_is_text_and_no_markup_on_the_page(anna: Browser) -> No
         ({**CROSS, "Origin": "http://testserver"}, False),
     ],
 )
-def test_only_a_form_of_this_very_site_is_sent_by_itself(
-    anna: Browser, headers: dict[str, str], sends_by_itself: bool
-) -> None:
+def test_only_a_form_of_this_very_site_by_itself(anna: Browser, headers: dict[str, str], sends_by_itself: bool) -> None:
     page = anna.confirm(anna.send("/exempt/", {"amount": "1200"}, headers=headers))
 
     assert (page.context["countdown"] == 5) is sends_by_itself
@@ -441,7 +439,7 @@ def locked_again(page: Any) -> str:
         content_type="text/plain",
         referer="",
         back="/",
-        is_own=True,
+        by_itself=True,
         is_checked=True,
         shown={},
         body=b"",

@@ -82,16 +82,25 @@ class Expected:
     otherwise: Answer | None = None
     #: The page that is asked for, and settings under which it is.
     page: str = "/decorated/"
+    #: Why a refresh token renews nothing, where that is what the personality is about.
+    renewal: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: Where it is a logout token that is odd: why it is refused, or that it is not.
+    logout: str = ""
 
     @property
     def sign_in(self) -> Answer:
         return self.otherwise or self.step_up
 
     def __str__(self) -> str:
-        if self.sign_in == self.step_up:
-            return str(self.step_up)
-        return f"{self.step_up}; at a sign-in {self.sign_in}"
+        if self.logout:
+            return self.logout
+        told = [str(self.step_up)]
+        if self.sign_in != self.step_up:
+            told.append(f"at a sign-in {self.sign_in}")
+        if self.renewal:
+            told.append(f"at a renewal ``renewal_failed``: {self.renewal}")
+        return "; ".join(told)
 
 
 def answer(verdict: str, reason: str = "", **more: Any) -> Expected:
@@ -173,6 +182,8 @@ EXPECTED: dict[str, Expected] = {
     "crit_header": refused("crit: not supported"),
     "b64_false": refused("crit: not supported"),
     "access_token_as_id_token": refused("typ: not an ID token"),
+    "logout_token_as_id_token": refused("typ: not an ID token"),
+    "untyped_logout_token_as_id_token": refused("events: not an ID token"),
     "duplicate_members": refused("payload: malformed"),
     "bad_base64": refused("signature: malformed"),
     "encrypted_token": refused("id_token: encrypted"),
@@ -191,10 +202,46 @@ EXPECTED: dict[str, Expected] = {
     "answers_unmet": answer("unmet", "error: unmet_authentication_requirements"),
     "answers_made_up_error": refused("error: other"),
     "refuses_codes": refused("token request refused: invalid_grant"),
+    "refresh_of_other_subject": answer("satisfied", renewal="sub: another in a renewal"),
+    "refresh_of_other_session": answer("satisfied", renewal="sid: another in a renewal"),
+    "refresh_with_later_auth_time": answer("satisfied", renewal="auth_time: mismatch in a renewal"),
+    "refresh_with_other_nonce": answer("satisfied", renewal="nonce: mismatch in a renewal"),
+    "refresh_with_authorized_party": answer("satisfied", renewal="azp: mismatch in a renewal"),
+    "refresh_without_id_token": answer("satisfied"),
+    "refresh_without_rotation": answer("satisfied"),
+    "refresh_server_error": answer("satisfied", renewal="token: status 500"),
+    "refuses_refresh_tokens": answer("satisfied", renewal="token request refused: invalid_grant"),
     "metadata_of_another_issuer": answer("unavailable", "metadata: issuer mismatch"),
     "metadata_without_endpoints": answer("unavailable", "metadata: no authorization_endpoint"),
     "keys_that_are_none": answer("unavailable", "jwks: not usable"),
 }
+
+#: What becomes of logout tokens; see `test_logout`. The answers to authentication requests are good.
+LOGOUTS = {
+    "logout_for_another": "aud: mismatch",
+    "logout_of_another_issuer": "iss: mismatch",
+    "logout_alg_none": "signature: missing",
+    "logout_wrong_signature": "signature: mismatch",
+    "logout_unknown_kid": "kid: unknown",
+    "logout_rotated_keys": "accepted",
+    "logout_with_nonce": "nonce: not a logout token",
+    "logout_without_events": "events: missing",
+    "logout_with_another_event": "events: not a logout token",
+    "logout_event_null": "events: not a logout token",
+    "logout_without_jti": "jti: missing",
+    "logout_replayed": "jti: used",
+    "logout_old": "iat: too old",
+    "logout_future_iat": "iat: in the future",
+    "logout_without_iat": "iat: missing",
+    "logout_expired": "exp: expired",
+    "logout_without_expiry": "accepted",
+    "logout_of_nobody": "sub: missing",
+    "logout_sid_as_number": "sid: malformed",
+    "logout_without_type": "accepted",
+    "logout_of_another_type": "typ: not a logout token",
+    "logout_is_id_token": "events: missing",
+}
+EXPECTED |= {name: answer("satisfied", logout=reason) for name, reason in LOGOUTS.items()}
 
 #: What becomes of the endpoints that misbehave as HTTP: the reason is said after the endpoint's name.
 ENDPOINT_REASONS = {
@@ -488,5 +535,5 @@ def test_the_example_of_the_page_works(settings: Any, db: None) -> None:
 
 
 def test_the_page_says_of_every_personality_what_it_does_and_what_the_package_answers() -> None:
-    heads = [["name", "what it does", "what the package answers"]] * 2
+    heads = [["name", "what it does", "what the package answers"]] * 3
     assert sorted(documented()) == sorted(rows() + heads)

@@ -585,6 +585,37 @@ def test_the_client_authenticates_by_basic_auth_and_then_its_secret_is_not_in_th
     assert request.headers["authorization"] == f"Basic {base64.b64encode(f'site:{CLIENT_SECRET}'.encode()).decode()}"
 
 
+def test_a_refresh_token_is_sent_as_a_code_is(op: HostileOP) -> None:
+    op.answers[TOKEN] = answer(GOOD)
+
+    assert provider.current().refresh("the-token") == GOOD
+
+    (request,) = op.asked(TOKEN)
+    assert request.form == {
+        "grant_type": "refresh_token",
+        "refresh_token": "the-token",
+        "client_id": "site",
+        "client_secret": CLIENT_SECRET,
+    }
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+@pytest.mark.parametrize(("error", "told"), [("invalid_grant", "invalid_grant"), ("<b>made_up</b>", "unknown")])
+def test_a_refresh_token_that_is_refused_is_an_error_that_says_so(
+    op: HostileOP, status: int, error: str, told: str
+) -> None:
+    op.answers[TOKEN] = answer({"error": error}, status)
+    with pytest.raises(TokenRequestRefused) as caught:
+        provider.current().refresh("the-token")
+    assert caught.value.error == told
+
+
+@pytest.mark.parametrize("said", [answer(GOOD, 500), answer(b"<html>", kind="text/html"), answer([]), answer({}, 400)])
+def test_an_answer_to_a_refresh_token_that_is_none_is_an_error(op: HostileOP, said: Answer) -> None:
+    op.answers[TOKEN] = said
+    assert failure(lambda: provider.current().refresh("the-token")).endpoint == "token"
+
+
 @pytest.mark.parametrize(
     ("client_id", "secret"),
     [

@@ -94,6 +94,7 @@ CONFIGURATION = Configuration(
         client("old", require_pkce=False),
         client("signing", client_secret="", public_key=PUBLIC_KEY),
         client("pushing", require_pushed=True),
+        client("refreshing", refresh_tokens=True, amr_when_refreshed=True),
         client("anywhere", redirect_uris=("loopback:/callback/",), post_logout_redirect_uris=("loopback:/*",)),
         *(client(alg, id_token_signed_response_alg=alg) for alg in ALGORITHMS),
     ),
@@ -424,6 +425,147 @@ def test_the_authorization_endpoint_takes_a_post(payroll: Application) -> None:
     url, _, query = payroll.url().partition("?")
     response = requests.post(url, data=dict(parse_qsl(query)), allow_redirects=False)
     assert "/sign-in/" in response.headers["Location"]
+
+
+# Refresh tokens
+
+
+OFFLINE = "openid email offline_access"
+
+
+def refresh(application: Application, refresh_token: str | None, **changes: Any) -> requests.Response:
+    data = {"refresh_token": refresh_token} if refresh_token is not None else {}
+    sent = {"grant_type": "refresh_token", **data, **changes.pop("data", {})}
+    auth = changes.pop("auth", (application.client_id, SECRET))
+    return requests.post(f"{application.issuer}oauth/token", data=sent, auth=auth, **changes)
+
+
+def test_who_asks_for_offline_access_gets_a_refresh_token_and_nobody_else(payroll: Application, anna: Person) -> None:
+    assert "refresh_token" not in payroll.tokens(anna.authenticate(payroll.url()))
+    tokens = payroll.tokens(anna.authenticate(payroll.url(scope=OFFLINE)))
+    assert tokens["refresh_token"]
+    assert tokens["scope"] == OFFLINE
+
+
+def test_an_application_may_be_configured_to_get_one_in_any_case(provider: RunningProvider, anna: Person) -> None:
+    refreshing = Application(provider.issuer, "refreshing")
+    assert refreshing.tokens(anna.authenticate(refreshing.url()))["refresh_token"]
+
+
+def test_a_refresh_token_brings_an_id_token_about_the_same_authentication(payroll: Application, anna: Person) -> None:
+    url = payroll.url(scope=OFFLINE, acr_values=MULTI_FACTOR, max_age="600")
+    tokens = payroll.tokens(anna.authenticate(url))
+    first = payroll.verify(tokens["id_token"])
+    renewed = refresh(payroll, tokens["refresh_token"]).json()
+    second = payroll.verify(renewed["id_token"])
+
+    assert {"amr", "acr", "nonce", "auth_time"} <= first.keys()
+    assert first.keys() - second.keys() == {"amr", "acr", "nonce"}, "as at Auth0"
+    for claim in ("iss", "sub", "aud", "sid", "auth_time", "email"):
+        assert second[claim] == first[claim]
+    assert second["iat"] >= first["iat"]
+    assert second["at_hash"] != first["at_hash"]
+    headers = {"Authorization": f"Bearer {renewed['access_token']}"}
+    assert requests.get(f"{payroll.issuer}userinfo", headers=headers).json()["sub"] == "stepup|anna"
+
+
+def test_without_a_request_for_freshness_it_says_no_time(payroll: Application, anna: Person) -> None:
+    tokens = payroll.tokens(anna.authenticate(payroll.url(scope=OFFLINE)))
+    assert "auth_time" not in payroll.verify(refresh(payroll, tokens["refresh_token"]).json()["id_token"])
+
+
+@pytest.mark.parametrize(("factor", "amr"), [(None, None), ("push", ["mfa"])])
+def test_an_application_may_be_configured_to_have_amr_repeated(
+    anna: Person, factor: Any, amr: list[str] | None
+) -> None:
+    with launch(dataclasses.replace(CONFIGURATION, clients_with_mfa=("refreshing",))) as asking:
+        refreshing = Application(asking.issuer, "refreshing")
+        url = refreshing.url(acr_values=MULTI_FACTOR if factor else None)
+        tokens = refreshing.tokens(anna.authenticate(url, factor=factor))
+        again = refreshing.verify(refresh(refreshing, tokens["refresh_token"]).json()["id_token"])
+    assert (again.get("amr"), again.get("acr")) == (amr, MULTI_FACTOR if amr else None)
+
+
+def test_a_refresh_token_is_good_once_and_brings_the_next(payroll: Application, anna: Person) -> None:
+    token = payroll.tokens(anna.authenticate(payroll.url(scope=OFFLINE)))["refresh_token"]
+    seen = {token}
+    for _ in range(3):
+        token = refresh(payroll, token).json()["refresh_token"]
+        assert token not in seen
+        seen.add(token)
+
+
+def test_one_that_comes_again_ends_them_all(payroll: Application, anna: Person) -> None:
+    first = payroll.tokens(anna.authenticate(payroll.url(scope=OFFLINE)))["refresh_token"]
+    other = payroll.tokens(anna.authenticate(payroll.url(scope=OFFLINE)))["refresh_token"]
+    second = refresh(payroll, first).json()["refresh_token"]
+    for token in (first, second):
+        refused = refresh(payroll, token)
+        assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
+    assert refresh(payroll, other).status_code == 200, "but those of another sign-in"
+
+
+def test_a_code_that_comes_again_ends_them_too(payroll: Application, anna: Person) -> None:
+    code = answer(anna.authenticate(payroll.url(scope=OFFLINE)))["code"]
+    token = payroll.exchange(code).json()["refresh_token"]
+    assert payroll.exchange(code).status_code == 400
+    assert refresh(payroll, token).json()["error"] == "invalid_grant"
+
+
+def test_of_many_at_once_no_two_get_the_next(payroll: Application, anna: Person) -> None:
+    token = payroll.tokens(anna.authenticate(payroll.url(scope=OFFLINE)))["refresh_token"]
+    statuses: list[int] = []
+    threads = [threading.Thread(target=lambda: statuses.append(refresh(payroll, token).status_code)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses.count(200) <= 1
+    assert refresh(payroll, token).status_code == 400
+
+
+@pytest.mark.parametrize("token", [None, "", "invented", "ü"])
+def test_what_is_no_refresh_token_brings_nothing(payroll: Application, token: str | None) -> None:
+    refused = refresh(payroll, token)
+    assert (refused.status_code, refused.json()["error"]) == (
+        400,
+        "invalid_request" if token is None else "invalid_grant",
+    )
+
+
+def test_the_refresh_token_of_one_application_is_of_no_use_to_another_and_stays_good(
+    payroll: Application, anna: Person
+) -> None:
+    token = payroll.tokens(anna.authenticate(payroll.url(scope=OFFLINE)))["refresh_token"]
+    assert refresh(payroll, token, auth=("canteen", SECRET)).json()["error"] == "invalid_grant"
+    assert refresh(payroll, token, auth=("payroll", "wrong")).json()["error"] == "invalid_client"
+    assert refresh(payroll, token).status_code == 200
+
+
+def test_less_may_be_asked_for_and_no_more(payroll: Application, anna: Person) -> None:
+    token = payroll.tokens(anna.authenticate(payroll.url(scope=OFFLINE)))["refresh_token"]
+    assert refresh(payroll, token, data={"scope": "openid profile"}).json()["error"] == "invalid_scope"
+
+
+def test_refreshes_are_on_record_and_forgotten_by_a_reset(
+    provider: RunningProvider, payroll: Application, anna: Person
+) -> None:
+    token = payroll.tokens(anna.authenticate(payroll.url(scope=OFFLINE)))["refresh_token"]
+    refresh(payroll, token)
+    (refreshed,) = [request for request in provider.requests() if "refresh_token" in request.form]
+    assert (refreshed.method, refreshed.path) == ("POST", "/oauth/token")
+    provider.reset()
+    assert refresh(payroll, token).json()["error"] == "invalid_grant"
+
+
+def test_without_rotation_it_stays_good_and_brings_no_other(
+    provider: RunningProvider, payroll: Application, anna: Person
+) -> None:
+    token = payroll.tokens(anna.authenticate(payroll.url(scope=OFFLINE)))["refresh_token"]
+    provider.behave("refresh_without_rotation")
+    for _ in range(2):
+        renewed = refresh(payroll, token)
+        assert (renewed.status_code, "refresh_token" in renewed.json()) == (200, False)
 
 
 # prompt, max_age, auth_time and the hints
@@ -1912,6 +2054,8 @@ def test_a_user_that_makes_no_sense_is_refused(changes: dict[str, Any], message:
         ({"redirect_uris": ("/callback/",)}, "'/callback/' is not a redirect URI"),
         ({"redirect_uris": ("https://rp.example/#x",)}, "is not a redirect URI"),
         ({"post_logout_redirect_uris": ("loopback:callback",)}, "is not a redirect URI"),
+        ({"backchannel_logout_uri": "loopback:/logout/"}, "is not a logout URI"),
+        ({"frontchannel_logout_uri": "/logout/"}, "is not a logout URI"),
         ({"id_token_signed_response_alg": "none"}, "id_token_signed_response_alg is one of"),
         ({"id_token_signed_response_alg": "HS256", "client_secret": "short"}, "at least 32 octets"),
     ],
@@ -1999,3 +2143,10 @@ def test_a_site_without_a_client_must_name_one(missing: str) -> None:
 def test_the_setting_of_a_site_is_a_dictionary() -> None:
     with pytest.raises(ConfigurationError, match="STEPUP_PROVIDER is a dictionary"):
         from_site([], **SITE)
+
+
+def test_no_logout_token_is_made_for_an_application_that_the_op_does_not_know(running_op: RunningProvider) -> None:
+    with pytest.raises(ProviderError):
+        running_op.logout_token("nobody", sub="stepup|anna")
+    with pytest.raises(ProviderError):
+        running_op.log_out("nobody", sub="stepup|anna")

@@ -59,6 +59,24 @@ def pending(state: str = "s", **changes: Any) -> Pending:
     return Pending(**values)
 
 
+def test_a_silent_request_is_known_as_one_when_its_answer_comes(request_: Any) -> None:
+    settings = conf.current()
+    for silent in (True, False):
+        sent = pending(silent=silent)
+        session.add_pending(request_, sent, settings)
+        assert session.take_pending(request_, "s", settings, now=NOW) == sent
+
+
+@pytest.mark.parametrize("junk", [1, "yes", None, ["silent"]])
+def test_what_does_not_say_that_it_was_silent_was_not(request_: Any, junk: object) -> None:
+    settings = conf.current()
+    session.add_pending(request_, pending(), settings)
+    request_.session["stepup_pending"]["s"]["silent"] = junk
+    taken = session.take_pending(request_, "s", settings, now=NOW)
+    assert taken is not None
+    assert taken.silent is False
+
+
 def test_what_is_recorded_is_read_back(request_: Any, user: User) -> None:
     recorded = session.record(request_, user, claims())
 
@@ -124,7 +142,7 @@ def test_evidence_about_another_subject_replaces_the_old(request_: Any, user: Us
 def test_rotating_changes_the_session_key_and_keeps_what_was_proved(request_: Any, user: User) -> None:
     before = request_.session.session_key
     recorded = session.record(request_, user, claims())
-    session.rotate(request_)
+    session.rotate(request_).delete()
 
     assert session.evidence(request_) == recorded
     assert request_.session.session_key != before

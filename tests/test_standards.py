@@ -34,7 +34,7 @@ WANTED: dict[str, list[str]] = {
     "OpenID Connect Core 1.0": [
         *("3.1.2.1", "3.1.2.6", "3.1.3.3"),
         *(f"3.1.3.7 step {step}" for step in range(1, 14)),
-        *("3.1.3.8", "5.3.2", "5.5.1.1", "5.7", "9"),
+        *("3.1.3.8", "5.3.2", "5.5.1.1", "5.7", "9", "12.2"),
     ],
     "RFC 8725, JSON Web Token Best Current Practices": sections("3", 12),
     "RFC 7518, JSON Web Algorithms": ["3.2", "3.3", "3.4", "3.5"],
@@ -46,6 +46,9 @@ WANTED: dict[str, list[str]] = {
     "RFC 7636, Proof Key for Code Exchange": ["4.1", "4.2", "4.3", "4.5", "7.1", "7.2"],
     "RFC 9126, Pushed Authorization Requests": ["2.1", "2.2", "2.3", "4", "5", "7"],
     "RFC 7523, JWT Profile for Client Authentication": ["2.2", "3"],
+    "OpenID Connect RP-Initiated Logout 1.0": ["2", "3", "6"],
+    "OpenID Connect Back-Channel Logout 1.0": ["2.4", "2.5", "2.6", "2.7", "2.8", "4"],
+    "OpenID Connect Front-Channel Logout 1.0": ["2", "4.1"],
     "OWASP ASVS 5.0, V6.8 Authentication with an Identity Provider": sections("6.8", 4),
     "OWASP ASVS 5.0, V7 Session Management": numbers("7", 3, 4, 2, 5, 3, 2),
     "OWASP ASVS 5.0, V9 Self-contained Tokens": numbers("9", 3, 4),

@@ -14,7 +14,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 from django.urls import resolve, reverse
 
-from stepup.views import AuthenticationCallbackView, AuthenticationRequestView, LogoutView
+from stepup.views import (
+    AuthenticationCallbackView,
+    AuthenticationRequestView,
+    BackChannelLogoutView,
+    FrontChannelLogoutView,
+    LogoutView,
+    SignedOutView,
+)
 from tests.dropin_views import SiteAuthenticationRequestView, SiteCallbackView
 
 
@@ -41,13 +48,16 @@ def test_the_names_and_paths_are_those_of_the_base_library(load: Callable[[], Mo
 
     ours = views(load())
 
-    assert {name: path for name, (path, _) in ours.items()} == {
+    assert {name: path for name, (path, _) in ours.items() if name.startswith("oidc_")} == {
         each.name: str(each.pattern) for each in theirs.urlpatterns
     }
     assert {name: view for name, (_, view) in ours.items()} == {
         "oidc_authentication_init": AuthenticationRequestView,
         "oidc_authentication_callback": AuthenticationCallbackView,
         "oidc_logout": LogoutView,
+        "stepup_signed_out": SignedOutView,
+        "stepup_backchannel_logout": BackChannelLogoutView,
+        "stepup_frontchannel_logout": FrontChannelLogoutView,
     }
 
 
@@ -89,7 +99,7 @@ def test_a_mistake_in_the_settings_leaves_the_urls_for_the_system_checks_to_repo
     for name, value in mistake.items():
         setattr(settings, name, value)
 
-    assert len(views(load())) == 3
+    assert len(views(load())) == 6
 
 
 @pytest.mark.parametrize("setting", ["OIDC_AUTHENTICATE_CLASS", "OIDC_CALLBACK_CLASS"])

@@ -49,3 +49,14 @@ def test_a_secret_key_that_was_replaced_unlocks_while_it_is_a_fallback_and_no_lo
         vault.unlock(locked, purpose="test")
     settings.SECRET_KEY_FALLBACKS = [b"the old secret key of this site"]
     assert vault.unlock(locked, purpose="test") == CONTENT
+
+
+def test_what_is_looked_for_is_found_by_a_hash_that_needs_the_secret_key(settings: Any) -> None:
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "the old secret key of this site", []
+    (old,) = vault.digests(CONTENT, purpose="test")
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "the new secret key of this site", [settings.SECRET_KEY]
+    new, fallback = vault.digests(CONTENT, purpose="test")
+
+    assert fallback == old
+    assert len({old, new, *vault.digests(CONTENT, purpose="other"), *vault.digests(b"", purpose="test")}) == 6
+    assert all(len(each) == 64 for each in (old, new))

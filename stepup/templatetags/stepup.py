@@ -17,7 +17,8 @@ register = template.Library()
 def satisfies(context: dict[str, Any], requirement: Needs = DEFAULT_REQUIREMENT) -> bool:
     """True where the visitor satisfies the requirement; False also where there is no request to judge by.
 
-    It shows or hides what is on a page. It protects nothing: that is what the doors are for.
+    A requirement that is only reported is satisfied by whoever is signed in. The tag shows or hides what is on a page.
+    It protects nothing: that is what the doors are for.
     """
     request = context.get("request")
     return request is not None and gate.decide(request, requirement).satisfied

@@ -37,7 +37,7 @@ class Form:
 
 
 class Page(HTMLParser):
-    """What a person sees of a page: its name, heading and notices, its forms and links, and the texts by id."""
+    """What a person sees of a page: its name, heading and notices, forms and links, texts by id, and what is framed."""
 
     def __init__(self, response: requests.Response) -> None:
         super().__init__()
@@ -49,6 +49,7 @@ class Page(HTMLParser):
         self.forms: dict[str, Form] = {}
         self.links: dict[str, str] = {}
         self.texts: dict[str, str] = {}
+        self.frames: list[str] = []
         self._form: Form | None = None
         self._reading = ""
         self.feed(response.text)
@@ -65,6 +66,8 @@ class Page(HTMLParser):
             self._input(self._form, given)
         elif tag == "a" and "id" in given:
             self.links[given["id"]] = urljoin(self.url, given.get("href", ""))
+        elif tag == "iframe":
+            self.frames.append(given.get("src", ""))
         elif tag == "output" and "id" in given:
             self._reading = given["id"]
         elif tag == "h1":
@@ -116,6 +119,8 @@ class Person:
         self.password = password
         self.session = _direct(certificate) if session is None else session
         self.phone = _direct(certificate)
+        #: What the page after signing out had in frames.
+        self.frames: list[str] = []
         #: The last code read from the phone, which is good only once.
         self._used_code = ""
 
@@ -157,8 +162,10 @@ class Person:
     def sign_out(self, url: str) -> str:
         """Open an end session URL, and confirm it where asked. Returns where the provider sends the browser.
 
-        That is the URL of its own page where it sends the browser nowhere. Raises `StuckError`.
+        That is the URL of its own page where it sends the browser nowhere. What that page has in frames, to tell other
+        applications, is in `frames` then, and is not requested. Raises `StuckError`.
         """
+        self.frames = []
         response = self._get(url)
         if not response.is_redirect and (page := Page(response)).name == "sign-out":
             response = self._send(page, "confirm")
@@ -167,7 +174,8 @@ class Person:
         page = Page(response)
         if page.name != "signed-out":
             raise StuckError(f"not signed out, at {page}")
-        return page.url
+        self.frames = page.frames
+        return page.links.get("continue", page.url)
 
     def _go_on(self, page: Page, factor: Factor | None, *, deny: bool) -> requests.Response:
         if page.notices or page.status != 200:

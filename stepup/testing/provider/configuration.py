@@ -83,7 +83,11 @@ class Client:
 
     `name` is what people read on the pages; `client_id` is shown where it is empty. With a `public_key`, in PEM, it
     authenticates with `private_key_jwt` and in no other way; its secret may be empty then. `require_pushed`: it has to
-    push its authentication requests (RFC 9126).
+    push its authentication requests (RFC 9126). `backchannel_logout_uri` is told when somebody signs out here who has
+    signed in there (`backchannel_logout_session_required`: with the session's `sid`, which it gets anyway), and
+    `frontchannel_logout_uri` is shown in a frame then; empty for no. `refresh_tokens`: it gets one without the scope
+    `offline_access` too. `amr_when_refreshed`: an ID token that a refresh token brings repeats `amr` and `acr`, which
+    Auth0 leaves out.
     """
 
     client_id: str
@@ -95,6 +99,11 @@ class Client:
     name: str = ""
     public_key: str = ""
     require_pushed: bool = False
+    backchannel_logout_uri: str = ""
+    backchannel_logout_session_required: bool = False
+    frontchannel_logout_uri: str = ""
+    refresh_tokens: bool = False
+    amr_when_refreshed: bool = False
 
     def __post_init__(self) -> None:
         where = f"client {self.client_id!r}"
@@ -107,6 +116,9 @@ class Client:
         for uri in (*self.redirect_uris, *self.post_logout_redirect_uris):
             if not is_entry(uri):
                 raise ConfigurationError(f"{where}: {uri!r} is not a redirect URI")
+        for uri in filter(None, (self.backchannel_logout_uri, self.frontchannel_logout_uri)):
+            if uri.startswith(LOOPBACK) or not is_entry(uri):
+                raise ConfigurationError(f"{where}: {uri!r} is not a logout URI")
         if self.id_token_signed_response_alg not in SIGNING_ALGORITHMS:
             raise ConfigurationError(f"{where}: id_token_signed_response_alg is one of {', '.join(SIGNING_ALGORITHMS)}")
         if self.uses_shared_secret and len(self.client_secret.encode()) < MINIMAL_SECRET:

@@ -12,7 +12,7 @@ import sys
 import threading
 from types import TracebackType
 from typing import IO, Any, NamedTuple, cast, final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from stepup.testing.provider.configuration import Configuration
 
@@ -50,6 +50,15 @@ class AuthenticationRecord(NamedTuple):
     auth_time: float
 
 
+class LogoutRecord(NamedTuple):
+    """A logout token that was sent to an application, and the status of its answer: 0 where there was none."""
+
+    client_id: str
+    subject: str
+    sid: str
+    status: int
+
+
 @final
 class RunningProvider:
     """A provider that answers. Use it in a `with` statement, or call `stop`."""
@@ -82,6 +91,27 @@ class RunningProvider:
         """What people have really done since the start or the last `reset`, in order. Raises `ProviderError`."""
         answer = json.loads(self._control("GET", "/control/authentications"))
         return [AuthenticationRecord(**each) for each in answer["authentications"]]
+
+    def logouts(self) -> list[LogoutRecord]:
+        """The logout tokens sent since the start or the last `reset`, in order. Raises `ProviderError`."""
+        answer = json.loads(self._control("GET", "/control/logouts"))
+        return [LogoutRecord(**each) for each in answer["logouts"]]
+
+    def logout_token(self, client_id: str, *, sub: str = "", sid: str = "") -> str:
+        """A logout token for an application, about a person or a session, as the personality has it.
+
+        Raises `ProviderError`.
+        """
+        about = urlencode({"client_id": client_id, "sub": sub, "sid": sid})
+        return self._control("POST", f"/control/logout-token?{about}").decode()
+
+    def log_out(self, client_id: str, *, sub: str = "", sid: str = "") -> int:
+        """Send one to the application's `backchannel_logout_uri`. Returns the status of its answer, 0 for none.
+
+        Raises `ProviderError`.
+        """
+        about = urlencode({"client_id": client_id, "sub": sub, "sid": sid})
+        return int(self._control("POST", f"/control/logout?{about}"))
 
     def behave(self, name: str) -> None:
         """Take on another personality, one of `personalities.PERSONALITIES`, until the next `reset` or `behave`.

@@ -58,6 +58,8 @@ class AnswerApplications:
             return response
         if provider.configuration.latency:
             time.sleep(provider.configuration.latency)
+        if endpoint == "token" and request.POST.get("grant_type") == "refresh_token":
+            response = provider.personality.refresh_answer(response)
         answer: HttpResponseBase = provider.personality.answer(endpoint, response, request.META["stepup.hang_up"])
         return answer
 

@@ -22,6 +22,7 @@ from authlib.oauth2.rfc6749 import (
     scope_to_list,
 )
 from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant as BaseAuthorizationCodeGrant
+from authlib.oauth2.rfc6749.grants import RefreshTokenGrant as BaseRefreshTokenGrant
 from authlib.oauth2.rfc6750 import BearerTokenValidator
 from authlib.oauth2.rfc7636 import CodeChallenge
 from authlib.oauth2.rfc9207 import IssuerParameter
@@ -51,11 +52,15 @@ from stepup.testing.provider.state import (
     Clock,
     Code,
     PushedRequest,
+    RefreshToken,
     State,
 )
 from stepup.testing.provider.uris import RegisteredUris
 
-SCOPES = ("openid", "profile", "email")
+#: The scope that asks for a refresh token (OpenID Connect Core 1.0, section 11).
+OFFLINE_ACCESS = "offline_access"
+
+SCOPES = ("openid", "profile", "email", OFFLINE_ACCESS)
 
 #: Seconds an access token is good for, and an ID token.
 LIFETIME = 3600
@@ -109,7 +114,7 @@ class RegisteredClient(ClientMixin):
         return response_type == "code"
 
     def check_grant_type(self, grant_type: str) -> bool:
-        return grant_type == "authorization_code"
+        return grant_type in ("authorization_code", "refresh_token")
 
 
 class Parameters(OAuth2Payload):
@@ -150,8 +155,9 @@ class AuthorizationServer(DjangoAuthorizationServer):
     def __init__(self, provider: Provider) -> None:
         super().__init__(client_model=None, token_model=None)
         self.provider = provider
-        self.load_config({"token_expires_in": {"authorization_code": LIFETIME}})
+        self.load_config({"token_expires_in": {"authorization_code": LIFETIME}, "refresh_token_generator": True})
         self.register_grant(AuthorizationCodeGrant, [RequiredCodeChallenge(), Understanding(), IdTokens(provider)])
+        self.register_grant(RefreshTokenGrant, [RefreshedIdTokens(provider)])
         self.register_client_auth_method(ClientAssertion.CLIENT_AUTH_METHOD, ClientAssertion(provider))
         self.register_endpoint(EndSession)
         self.register_extension(IssuerInResponse())
@@ -172,12 +178,25 @@ class AuthorizationServer(DjangoAuthorizationServer):
         return client
 
     def save_token(self, token: dict[str, Any], request: OAuth2Request) -> None:
-        code: Code = request.authorization_code
-        self.provider.state.access_tokens.put(
+        state, grant = self.provider.state, request.refresh_token or request.authorization_code
+        state.access_tokens.put(
             token["access_token"],
-            AccessToken(user=request.user, scope=token["scope"], code=code.code),
+            AccessToken(user=request.user, scope=token["scope"], code=grant.code),
         )
-        self.provider.state.spent_codes.put(code.code, token["access_token"])
+        if request.authorization_code:
+            state.spent_codes.put(grant.code, token["access_token"])
+            state.families.put(grant.code, grant.client_id)
+        if "refresh_token" in token:
+            state.refresh_tokens.put(
+                token["refresh_token"],
+                RefreshToken(
+                    token=token["refresh_token"],
+                    client_id=grant.client_id,
+                    scope=grant.scope,
+                    code=grant.code,
+                    authentication=grant.authentication,
+                ),
+            )
 
     def create_oauth2_request(self, request: HttpRequest | OAuth2Request) -> OAuth2Request:
         return request if isinstance(request, OAuth2Request) else ProviderRequest(request)
@@ -261,13 +280,47 @@ class AuthorizationCodeGrant(BaseAuthorizationCodeGrant):
         access_token = state.spent_codes.get(code)
         if access_token is not None:
             state.access_tokens.take(access_token)
+            state.families.take(code)
         return None
+
+    def generate_token(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        asked = OFFLINE_ACCESS in kwargs["scope"].split() or self.request.client.client.refresh_tokens
+        token: dict[str, Any] = super().generate_token(*args, **{**kwargs, "include_refresh_token": asked})
+        return token
 
     def delete_authorization_code(self, authorization_code: Code) -> None:
         """It was taken when it was found."""
 
     def authenticate_user(self, authorization_code: Code) -> User:
         return authorization_code.authentication.user
+
+
+class RefreshTokenGrant(BaseRefreshTokenGrant):
+    """Refresh tokens (RFC 6749, section 6), each good once. One that comes again ends its family (RFC 9700, 4.14.2)."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = list(AUTHENTICATION_METHODS)  # noqa: RUF012 - overrides Authlib's attribute
+
+    @property
+    def INCLUDE_NEW_REFRESH_TOKEN(self) -> bool:  # noqa: N802 - Authlib's name
+        rotates: bool = self.server.provider.personality.rotates
+        return rotates
+
+    def authenticate_refresh_token(self, refresh_token: str) -> RefreshToken | None:
+        state: State = self.server.provider.state
+        found = state.refresh_tokens.get(refresh_token)
+        # That of another application is refused, and stays good for its own.
+        if found is None or not found.check_client(self.request.client):
+            return None
+        # Added, not looked up: of two requests with one token, one is the first.
+        if self.INCLUDE_NEW_REFRESH_TOKEN and not state.spent_refresh_tokens.add(refresh_token, found.code):
+            state.families.take(found.code)
+        return found if state.families.get(found.code) is not None else None
+
+    def authenticate_user(self, refresh_token: RefreshToken) -> User:
+        return refresh_token.authentication.user
+
+    def revoke_old_credential(self, refresh_token: RefreshToken) -> None:
+        """It was spent when it was found."""
 
 
 class RequiredCodeChallenge(CodeChallenge):
@@ -370,12 +423,43 @@ class IdTokens(OpenIDCode):
         honest: str = super().encode_id_token(token, request)
         header, claims, _ = honest.split(".")
         key = self.resolve_client_private_key(request.client)
-        return self.provider.personality.id_token(decode(header), decode(claims), key)
+        return self.provider.personality.id_token(decode(header), self.changed(decode(claims)), key)
+
+    def changed(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return claims
 
     def process_token(self, grant: AuthorizationCodeGrant, response: Any) -> dict[str, Any]:
         token: dict[str, Any] = super().process_token(grant, response)
         changed = self.provider.personality.token_response(dict(token))
         # Authlib sends this very dictionary.
+        token.clear()
+        token.update(changed)
+        return token
+
+
+class RefreshedIdTokens(IdTokens):
+    """The ID token that a refresh token brings (OpenID Connect Core 1.0, section 12.2)."""
+
+    def __call__(self, grant: RefreshTokenGrant) -> None:
+        grant.register_hook("after_create_token_response", self.process_token)
+
+    def get_compatible_claims(self, request: OAuth2Request) -> dict[str, Any]:
+        claims: dict[str, Any] = super().get_compatible_claims(request)
+        authentication: Authentication = request.refresh_token.authentication
+        said = authentication.proved
+        claims |= {"sub": authentication.user.sub, "sid": authentication.sid}
+        if said.auth_time is not None:
+            claims["auth_time"] = said.auth_time
+        if said.amr and request.client.client.amr_when_refreshed:
+            claims |= {"amr": list(said.amr), "acr": said.acr}
+        return claims
+
+    def changed(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return self.provider.personality.refreshed_claims(claims)
+
+    def process_token(self, grant: RefreshTokenGrant, response: Any) -> dict[str, Any]:
+        token: dict[str, Any] = super().process_token(grant, response)
+        changed = self.provider.personality.refresh_response(dict(token))
         token.clear()
         token.update(changed)
         return token
@@ -496,6 +580,8 @@ class Provider:
                 auth_time=authentication.auth_time,
             )
         )
+        client_id, visited = request.payload.client_id, self.state.visited.get(authentication.sid) or ()
+        self.state.visited.put(authentication.sid, tuple(dict.fromkeys((*visited, client_id))))
         grant = self.server.get_authorization_grant(request)
         response: HttpResponse = self.server.create_authorization_response(
             request, grant_user=authentication, grant=grant
@@ -513,10 +599,14 @@ class Provider:
                 "userinfo_endpoint": at("userinfo"),
                 "jwks_uri": at(".well-known/jwks.json"),
                 "end_session_endpoint": at("oidc/logout"),
+                "backchannel_logout_supported": True,
+                "backchannel_logout_session_supported": True,
+                "frontchannel_logout_supported": True,
+                "frontchannel_logout_session_supported": True,
                 "scopes_supported": list(SCOPES),
                 "response_types_supported": ["code"],
                 "response_modes_supported": ["query"],
-                "grant_types_supported": ["authorization_code"],
+                "grant_types_supported": ["authorization_code", "refresh_token"],
                 "acr_values_supported": [MULTI_FACTOR],
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": list(SIGNING_ALGORITHMS),

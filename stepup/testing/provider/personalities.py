@@ -848,6 +848,285 @@ class KeysThatAreNone(Personality):
         return {"keys": "none"}
 
 
+# What a refresh token brings
+
+
+@personality
+class RefreshOfOtherSubject(Personality):
+    """The ID token that a refresh token brings is about somebody else."""
+
+    def refreshed_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "sub": "stepup|somebody-else"}
+
+
+@personality
+class RefreshOfOtherSession(Personality):
+    """The ID token that a refresh token brings has the ``sid`` of another session."""
+
+    def refreshed_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "sid": "another session"}
+
+
+@personality
+class RefreshWithLaterAuthTime(Personality):
+    """The ID token that a refresh token brings says that the person has authenticated just now."""
+
+    def refreshed_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "auth_time": claims["iat"] + 1}
+
+
+@personality
+class RefreshWithOtherNonce(Personality):
+    """The ID token that a refresh token brings has a ``nonce``, of no request."""
+
+    def refreshed_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "nonce": "a nonce that nobody sent"}
+
+
+@personality
+class RefreshWithAuthorizedParty(Personality):
+    """The ID token that a refresh token brings has an ``azp``, which the first one had not."""
+
+    def refreshed_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "azp": claims["aud"]}
+
+
+@personality
+class RefreshWithoutIdToken(Personality):
+    """A refresh token brings no ID token, which is allowed."""
+
+    def refresh_response(self, response: dict[str, Any]) -> dict[str, Any]:
+        return without(response, "id_token")
+
+
+@personality
+class RefreshWithoutRotation(Personality):
+    """A refresh token stays good, and brings no other, which is allowed."""
+
+    rotates = False
+
+
+@personality
+class RefreshServerError(Personality):
+    """A refresh token is taken, and answered with 500."""
+
+    def refresh_answer(self, response: HttpResponse) -> HttpResponse:
+        return HttpResponse("Internal Server Error", content_type="text/plain", status=500)
+
+
+@personality
+class RefusesRefreshTokens(Personality):
+    """Each refresh token is refused with 403 ``invalid_grant``, as by Auth0 where it was revoked."""
+
+    def refresh_answer(self, response: HttpResponse) -> HttpResponse:
+        error = {"error": "invalid_grant", "error_description": "Unknown or invalid refresh token."}
+        return JsonResponse(error, status=403)
+
+
+# Logout tokens
+
+
+#: What makes a token a logout token (OpenID Connect Back-Channel Logout 1.0, section 2.4).
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+
+
+@personality
+class LogoutForAnother(Personality):
+    """The logout token is for another application."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "aud": ANOTHER_APPLICATION}
+
+
+@personality
+class LogoutOfAnotherIssuer(Personality):
+    """The ``iss`` of the logout token begins with the issuer, and goes on."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "iss": f"{claims['iss']}tenant"}
+
+
+@personality
+class LogoutAlgNone(Personality):
+    """The logout token is not signed: ``alg: none``."""
+
+    def logout_token(self, header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
+        return f"{encode(json.dumps({**header, 'alg': 'none'}))}.{encode(json.dumps(claims))}."
+
+
+@personality
+class LogoutWrongSignature(Personality):
+    """The claims of the logout token were changed after they had been signed."""
+
+    def logout_token(self, header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
+        signature = sign(header, {**claims, "sub": "stepup|somebody-else"}, key).rpartition(".")[2]
+        return f"{encode(json.dumps(header))}.{encode(json.dumps(claims))}.{signature}"
+
+
+@personality
+class LogoutUnknownKid(OwnKey):
+    """The logout token is signed with a key that is not published."""
+
+    def logout_token(self, header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
+        return sign({**header, "alg": "RS256", "kid": secrets.token_hex(8)}, claims, self.own)
+
+
+@personality
+class LogoutRotatedKeys(OwnKey):
+    """The logout token is signed with a key that is published since the keys were last asked for."""
+
+    def logout_token(self, header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
+        return sign({**header, "alg": "RS256", "kid": self.own.kid}, claims, self.own)
+
+    def keys(self, jwks: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"keys": [*jwks["keys"], self.own_published]}
+
+
+@personality
+class LogoutWithNonce(Personality):
+    """The logout token has a ``nonce``."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "nonce": "a nonce"}
+
+
+@personality
+class LogoutWithoutEvents(Personality):
+    """The logout token has no ``events``."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return without(claims, "events")
+
+
+@personality
+class LogoutWithAnotherEvent(Personality):
+    """The ``events`` of the logout token has another event."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "events": {"http://schemas.openid.net/event/something-else": {}}}
+
+
+@personality
+class LogoutEventNull(Personality):
+    """The event of the logout token is ``null``, and not an object."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "events": {LOGOUT_EVENT: None}}
+
+
+@personality
+class LogoutWithoutJti(Personality):
+    """The logout token has no ``jti``."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return without(claims, "jti")
+
+
+@personality
+class LogoutReplayed(Personality):
+    """Each logout token has the ``jti`` of the one before."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "jti": "the same as ever"}
+
+
+@personality
+class LogoutOld(Personality):
+    """The logout token was made a day ago, and has no ``exp``."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**without(claims, "exp"), "iat": claims["iat"] - FAR}
+
+
+@personality
+class LogoutFutureIat(Personality):
+    """The ``iat`` of the logout token is a day ahead."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "iat": claims["iat"] + FAR, "exp": claims["exp"] + FAR}
+
+
+@personality
+class LogoutWithoutIat(Personality):
+    """The logout token has no ``iat``."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return without(claims, "iat")
+
+
+@personality
+class LogoutExpired(Personality):
+    """The logout token has just expired."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "iat": claims["iat"] - 120, "exp": claims["iat"] - 60}
+
+
+@personality
+class LogoutWithoutExpiry(Personality):
+    """The logout token has no ``exp``, as before the specification was final."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return without(claims, "exp")
+
+
+@personality
+class LogoutOfNobody(Personality):
+    """The logout token has neither ``sub`` nor ``sid``."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return without(claims, "sub", "sid")
+
+
+@personality
+class LogoutSidAsNumber(Personality):
+    """The ``sid`` of the logout token is a number."""
+
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        return {**claims, "sid": 17}
+
+
+@personality
+class LogoutWithoutType(Personality):
+    """The header of the logout token has no ``typ``, as many have none."""
+
+    def logout_token(self, header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
+        return sign(without(header, "typ"), claims, key)
+
+
+@personality
+class LogoutOfAnotherType(Personality):
+    """The ``typ`` of the logout token is ``at+jwt``, that of an access token."""
+
+    def logout_token(self, header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
+        return sign({**header, "typ": "at+jwt"}, claims, key)
+
+
+@personality
+class LogoutIsIdToken(Personality):
+    """An ID token is sent in place of the logout token."""
+
+    def logout_token(self, header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
+        return sign({**header, "typ": "JWT"}, {**without(claims, "events", "jti"), "nonce": "a nonce"}, key)
+
+
+@personality
+class LogoutTokenAsIdToken(Personality):
+    """A logout token is sent in place of the ID token."""
+
+    typ: ClassVar[str] = "logout+jwt"
+
+    def id_token(self, header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
+        return sign({**header, "typ": self.typ}, {**claims, "events": {LOGOUT_EVENT: {}}, "jti": "its name"}, key)
+
+
+@personality
+class UntypedLogoutTokenAsIdToken(LogoutTokenAsIdToken):
+    """A logout token whose ``typ`` is ``JWT`` is sent in place of the ID token, with a ``nonce`` that is right."""
+
+    typ = "JWT"
+
+
 class Misanswering(Personality, ABC):
     """Has one endpoint that does not do what HTTP, or the protocol, would have it do."""
 

@@ -26,6 +26,9 @@ class Personality:
     #: Whether it answers so late that a client has to give up first.
     patience_needed: ClassVar[bool] = False
 
+    #: Whether a refresh token is good once, and brings the next (RFC 9700, section 4.14.2).
+    rotates: ClassVar[bool] = True
+
     def __init__(self) -> None:
         #: Set when the provider is given another personality: whoever waits here need not wait any longer.
         self.over = threading.Event()
@@ -50,8 +53,28 @@ class Personality:
         """The ID token as it is sent, with all that `header` and `claims` make of it; `key` is the right one."""
         return sign(self.header(header), self.claims(claims), key)
 
+    def logout_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        """The claims of the logout token (OpenID Connect Back-Channel Logout 1.0, section 2.4)."""
+        return claims
+
+    def logout_token(self, header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
+        """The logout token as it is sent, with all that `logout_claims` makes of it; `key` is the right one."""
+        return sign(header, self.logout_claims(claims), key)
+
     def token_response(self, response: dict[str, Any]) -> dict[str, Any]:
         """The answer of the token endpoint (OpenID Connect Core 1.0, section 3.1.3.3)."""
+        return response
+
+    def refreshed_claims(self, claims: dict[str, Any]) -> dict[str, Any]:
+        """The claims of an ID token that a refresh token brings, before `claims` (OpenID Connect Core 1.0, 12.2)."""
+        return claims
+
+    def refresh_response(self, response: dict[str, Any]) -> dict[str, Any]:
+        """The answer of the token endpoint to a refresh token, after `token_response`."""
+        return response
+
+    def refresh_answer(self, response: HttpResponse) -> HttpResponse:
+        """The whole response to a refresh token, before `answer`."""
         return response
 
     def user_info(self, claims: dict[str, Any]) -> dict[str, Any]:

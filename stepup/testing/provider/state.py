@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 import pyotp
-from authlib.oauth2.rfc6749 import TokenMixin
+from authlib.oauth2.rfc6749 import ClientMixin, TokenMixin
 from authlib.oidc.core import AuthorizationCodeMixin
 
 from stepup.testing.provider.action import Proved
@@ -24,6 +24,9 @@ TIME_STEP = 30
 
 #: Seconds that a pushed authentication request waits for its person (RFC 9126, section 2.2).
 PUSHED_LIFETIME = 60
+
+#: Seconds that a refresh token is good for: longer than anybody runs this provider.
+REFRESH_LIFETIME = 30 * 24 * 3600
 
 #: Wrong codes a person may enter within `ATTEMPTS_WINDOW` seconds.
 ATTEMPTS = 5
@@ -231,6 +234,26 @@ class AccessToken(TokenMixin):
         return False
 
 
+@dataclass(frozen=True)
+class RefreshToken(TokenMixin):
+    """A refresh token, as Authlib asks about it.
+
+    `code` is the authorization code that its family began with: what a token was exchanged for is of the same family.
+    """
+
+    token: str
+    client_id: str
+    scope: str
+    code: str
+    authentication: Authentication
+
+    def check_client(self, client: ClientMixin) -> bool:
+        return bool(client.get_client_id() == self.client_id)
+
+    def get_scope(self) -> str:
+        return self.scope
+
+
 class OneTimeCodes:
     """Checks time-based codes (RFC 6238): each is good once, and only a few may be guessed."""
 
@@ -296,6 +319,16 @@ class AuthenticationRecord:
     auth_time: float
 
 
+@dataclass(frozen=True)
+class LogoutRecord:
+    """A logout token that was sent, and the status of the answer: 0 where there was none."""
+
+    client_id: str
+    subject: str
+    sid: str
+    status: int
+
+
 class State:
     """All there is to remember, of one provider. `clock` gives epoch seconds."""
 
@@ -307,10 +340,18 @@ class State:
         #: Codes that were used, for as long as the access token they gave: to revoke it if they come again.
         self.spent_codes: Shelf[str] = Shelf(ttl=3600, limit=10_000, clock=clock)
         self.access_tokens: Shelf[AccessToken] = Shelf(ttl=3600, limit=10_000, clock=clock)
+        self.refresh_tokens: Shelf[RefreshToken] = Shelf(ttl=REFRESH_LIFETIME, limit=10_000, clock=clock)
+        #: Refresh tokens that were exchanged for others.
+        self.spent_refresh_tokens: Shelf[str] = Shelf(ttl=REFRESH_LIFETIME, limit=10_000, clock=clock)
+        #: The families, by their code, whose tokens are good.
+        self.families: Shelf[str] = Shelf(ttl=REFRESH_LIFETIME, limit=10_000, clock=clock)
         self.pushed: Shelf[PushedRequest] = Shelf(ttl=PUSHED_LIFETIME, limit=1_000, clock=clock)
         #: The names of client assertions that were used (RFC 7523, section 3).
         self.assertions: Shelf[str] = Shelf(ttl=700, limit=10_000, clock=clock)
+        #: By session: the applications that people have gone to with it.
+        self.visited: Shelf[tuple[str, ...]] = Shelf(ttl=12 * 3600, limit=1_000, clock=clock)
         self.one_time_codes = OneTimeCodes(clock)
+        self._logouts: deque[LogoutRecord] = deque(maxlen=10_000)
         self._requests: deque[RequestRecord] = deque(maxlen=10_000)
         self._authentications: deque[AuthenticationRecord] = deque(maxlen=10_000)
         self._lock = threading.Lock()
@@ -335,6 +376,16 @@ class State:
         with self._lock:
             return list(self._authentications)
 
+    def record_logout(self, logout: LogoutRecord) -> None:
+        """Remember a logout token that was sent: the last 10,000 are."""
+        with self._lock:
+            self._logouts.append(logout)
+
+    def recorded_logouts(self) -> list[LogoutRecord]:
+        """The logout tokens that were sent, in the order in which they were answered."""
+        with self._lock:
+            return list(self._logouts)
+
     def clear(self) -> None:
         """Forget everything: nobody is signed in, nothing was ever asked."""
         for shelf in (
@@ -344,11 +395,16 @@ class State:
             self.codes,
             self.spent_codes,
             self.access_tokens,
+            self.refresh_tokens,
+            self.spent_refresh_tokens,
+            self.families,
             self.pushed,
             self.assertions,
+            self.visited,
         ):
             shelf.clear()
         self.one_time_codes.clear()
         with self._lock:
             self._requests.clear()
             self._authentications.clear()
+            self._logouts.clear()

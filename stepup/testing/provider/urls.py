@@ -28,6 +28,9 @@ urlpatterns = [
     path("healthz", views.healthz),
     path("control/requests", views.recorded_requests),
     path("control/authentications", views.recorded_authentications),
+    path("control/logouts", views.recorded_logouts),
+    path("control/logout-token", views.logout_token_for),
+    path("control/logout", views.log_out_from),
     path("control/reset", views.reset),
     path("control/behave/<str:name>", views.behave),
 ]

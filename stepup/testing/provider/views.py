@@ -22,6 +22,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from stepup.testing.provider.action import Known, Step, proved
 from stepup.testing.provider.configuration import ConfigurationError, User
+from stepup.testing.provider.logouts import log_out, logout_token, session_ended
 from stepup.testing.provider.middleware import content_security_policy
 from stepup.testing.provider.oidc import (
     PUSHED,
@@ -166,10 +167,19 @@ def _end_session(request: HttpRequest, *, confirmed: bool) -> HttpResponse:
     if session is not None and hinted != session.user.sub and not confirmed:
         sent = sorted((request.POST or request.GET).dict().items())
         return _page(request, "sign_out", {"user": session.user, "sent": sent}, asked.redirect_uri)
-    response: HttpResponse = provider.server.create_endpoint_response("end_session", asked) or _page(
-        request, "signed_out", {}
-    )
+    answer: HttpResponse | None = provider.server.create_endpoint_response("end_session", asked)
+    frames = session_ended(provider, session) if session is not None else []
+    response = answer if answer is not None and not frames else _signed_out(request, frames, asked.redirect_uri)
     response.delete_cookie(SESSION_COOKIE, samesite="Lax")
+    return response
+
+
+def _signed_out(request: HttpRequest, frames: list[str], back: str | None) -> HttpResponse:
+    """The page at the end. It shows applications in frames that want to be told so, and leads back."""
+    response = _page(request, "signed_out", {"frames": frames, "back": back})
+    if frames:
+        sources = " ".join(sorted({origin(frame) for frame in frames}))
+        response["Content-Security-Policy"] = f"{content_security_policy()}; frame-src {sources}"
     return response
 
 
@@ -409,6 +419,36 @@ def recorded_authentications(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"authentications": [asdict(each) for each in provider.state.recorded_authentications()]})
 
 
+@csrf_exempt
+@require_POST
+def logout_token_for(request: HttpRequest) -> HttpResponse:
+    """For the launcher: a logout token for an application, about a person or a session."""
+    provider = _controlled(request)
+    return HttpResponse(logout_token(provider, **_about(provider, request)), content_type="text/plain")
+
+
+@csrf_exempt
+@require_POST
+def log_out_from(request: HttpRequest) -> HttpResponse:
+    """For the launcher: send one."""
+    provider = _controlled(request)
+    return HttpResponse(str(log_out(provider, **_about(provider, request))), content_type="text/plain")
+
+
+@require_GET
+def recorded_logouts(request: HttpRequest) -> HttpResponse:
+    """For the launcher: the logout tokens that were sent since the start or the last reset, and how they fared."""
+    provider = _controlled(request)
+    return JsonResponse({"logouts": [asdict(each) for each in provider.state.recorded_logouts()]})
+
+
+def _about(provider: Provider, request: HttpRequest) -> dict[str, Any]:
+    client = provider.clients.get(request.GET.get("client_id", ""))
+    if client is None:
+        raise Http404
+    return {"client": client.client, "sub": request.GET.get("sub", ""), "sid": request.GET.get("sid", "")}
+
+
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """What a form without its CSRF token is answered."""
     return _page(
@@ -455,6 +495,8 @@ def _signed_in(request: HttpRequest, interaction: Interaction, before: Session |
     provider = provider_of(request)
     provider.state.sessions.take(request.COOKIES.get(SESSION_COOKIE, ""))
     again = before is not None and before.user == user
+    if before is not None and not again:
+        session_ended(provider, before)
     session = Session(
         sid=before.sid if before is not None and again else secrets.token_urlsafe(16),
         user=user,
