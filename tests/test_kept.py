@@ -24,6 +24,7 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.urls import clear_url_caches
 
 from stepup import clock, conf, kept, session, vault
+from stepup.testing.driver import Person
 from stepup.testing.provider.launcher import RunningProvider
 from tests.kept_urls import DOORS, SEEN
 from tests.visitor import Visitor, query
@@ -618,7 +619,9 @@ def test_a_visitor_signs_in_and_steps_up_in_one_trip_and_the_form_is_there(
 ) -> None:
     anna = browse("anna")
 
-    anna.press(anna.confirm(anna.fill_in(path, FIELDS)))
+    page = anna.confirm(anna.fill_in(path, FIELDS))
+    assert page.context["countdown"] == 0, "somebody else may have signed in, at a computer of many"
+    anna.press(page)
 
     assert (SEEN[0]["post"], SEEN[0]["user"]) == (FIELDS, ANNA)
 
@@ -713,6 +716,271 @@ def test_two_doors_behind_each_other_ask_for_what_each_wants(anna: Browser, sett
     clock.offset = 50.0
     assert anna.press(page).status_code == 200
 
+    assert [seen["post"] for seen in SEEN] == [FIELDS]
+
+
+@pytest.mark.parametrize("headers", [{"HX-Request": "true", "Sec-Fetch-Mode": "cors"}, {"Sec-Fetch-Mode": "cors"}])
+def test_a_form_that_a_script_sends_in_vain_is_kept_too(anna: Browser, headers: dict[str, str]) -> None:
+    page = anna.confirm(anna.fill_in("/decorated/", FIELDS))
+    clock.offset = 130.0
+    store = anna.session
+    del store["stepup"]
+    store.save()
+
+    told = anna.press(page, headers={**OWN, **headers, "Referer": "http://testserver/form/"})
+
+    assert (told.status_code, SEEN) == (401, [])
+    url = told["HX-Redirect"] if "HX-Request" in headers else told.json()["step_up_url"]
+    anna.press(anna.confirm(anna.client.get(url)))
+    assert [seen["post"] for seen in SEEN] == [FIELDS]
+
+
+# When the OP no longer vouches for the user
+
+
+@pytest.fixture(params=["with doors", "alone"])
+def renewing(anna: Browser, settings: Any, request: Any) -> Browser:
+    """Anna at a site that renews sign-ins, with `StepUpMiddleware` and without it, at the time when hers is due."""
+    middleware = [each for each in settings.MIDDLEWARE if "StepUpMiddleware" not in each]
+    step_up = ["stepup.middleware.StepUpMiddleware"] if request.param == "with doors" else []
+    settings.MIDDLEWARE = [*middleware, "stepup.middleware.SessionRenewalMiddleware", *step_up]
+    settings.STEPUP = {**settings.STEPUP, "PROTECTED_VIEWS": {}}
+    anna.client = with_cookies(anna)
+    clock.offset = 901.0
+    return anna
+
+
+def forgotten(anna: Browser, op: RunningProvider) -> None:
+    """The OP has nobody signed in any more, and says so."""
+    sent = anna.client.get("/form/", headers={"Sec-Fetch-Mode": "navigate"})
+    op.reset()
+    anna.come_back(anna.authenticate(sent, None))
+    assert anna.session["stepup_renewal"]["ended"]
+
+
+@pytest.mark.parametrize("path", ["/open/", "/decorated/", "/decorated-async/"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_form_waits_for_a_sign_in_that_the_op_wants_and_is_not_lost(
+    renewing: Browser, op: RunningProvider, path: str, is_async: bool
+) -> None:
+    anna = renewing
+    anna.is_async = is_async
+    # The page with the form was opened before.
+    token = anna.client.get("/form/").content.decode()
+    forgotten(anna, op)
+
+    challenge = anna.send(path, {"csrfmiddlewaretoken": token, **FIELDS})
+    assert (challenge.status_code, "prompt" in query(challenge["Location"])) == (303, False)
+    page = anna.confirm(challenge)
+    assert SEEN == []
+    if path != "/open/":
+        page = anna.confirm(anna.press(page))  # the sign-in has brought no second factor
+    anna.press(page)
+
+    assert [(seen["post"], seen["path"]) for seen in SEEN] == [(FIELDS, path)]
+
+
+def test_a_form_that_was_kept_before_is_neither_sent_nor_shown_nor_lost_until_then(
+    renewing: Browser, op: RunningProvider
+) -> None:
+    anna = renewing
+    page = anna.confirm(anna.fill_in("/decorated/?id=7", FIELDS))
+    clock.offset += 300.0
+    anna.come_back(anna.authenticate(anna.client.get("/oidc/authenticate/"), None))
+    clock.offset += 500.0
+    store = anna.session
+    store["oidc_id_token_expiration"] = 0
+    store.save()
+    forgotten(anna, op)
+
+    for response in (anna.press(page), anna.client.get(page.context["discard_url"])):
+        assert response["Location"].startswith(op.issuer)
+        assert query(query_next(anna, response)) == query(page.context["discard_url"])
+    assert SEEN == []
+    stolen = anna.press(page, headers={**OWN, "Sec-Fetch-Mode": "cors"})
+    assert (stolen.status_code, stolen.json()["error"]) == (401, "login_required")
+
+    again = anna.confirm(anna.press(page))
+    assert again.context["shown"] == page.context["shown"]
+    anna.press(anna.confirm(anna.press(again)))
+    assert [(seen["post"], seen["path"]) for seen in SEEN] == [(FIELDS, "/decorated/?id=7")]
+
+
+def query_next(anna: Browser, challenge: Any) -> str:
+    return str(anna.session["stepup_pending"][query(challenge["Location"])["state"]]["next"])
+
+
+def test_a_page_that_is_renewed_silently_comes_back_and_nothing_was_sent(renewing: Browser) -> None:
+    anna = renewing
+    page = anna.confirm(anna.fill_in("/decorated/", FIELDS))
+    store = anna.session
+    store["oidc_id_token_expiration"] = 0
+    store.save()
+    url = page.context["discard_url"]
+
+    sent = anna.client.get(url, headers={"Sec-Fetch-Mode": "navigate"})
+    assert query(sent["Location"])["prompt"] == "none"
+    assert anna.come_back(anna.authenticate(sent, None))["Location"] == url
+    again = anna.client.get(url, headers={"Sec-Fetch-Mode": "navigate"})
+    assert (again.context["shown"], SEEN) == (page.context["shown"], [])
+    anna.press(again)
+    assert [seen["post"] for seen in SEEN] == [FIELDS]
+
+
+def test_what_stands_for_a_form_is_not_interrupted_where_a_renewal_is_due(renewing: Browser) -> None:
+    anna = renewing
+    page = anna.confirm(anna.fill_in("/decorated/", FIELDS))
+    store = anna.session
+    store["oidc_id_token_expiration"] = 0
+    store.save()
+
+    assert anna.press(page).status_code == 200
+    assert [seen["post"] for seen in SEEN] == [FIELDS]
+
+
+@pytest.mark.parametrize("path", ["/open/", "/decorated/", "/decorated-async/"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_where_sign_ins_are_renewed_no_view_runs_with_the_empty_form_either(
+    renewing: Browser, path: str, is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock.offset = 0.0
+    renewing.is_async = is_async
+    assert is_gone(renewing.fill_in(f"{path}?stepup_kept=unknown", {}), caplog, "unknown")
+    assert SEEN == []
+
+
+def test_a_view_that_keeps_no_forms_keeps_none_for_a_sign_in_either(
+    renewing: Browser, op: RunningProvider, log: pytest.LogCaptureFixture
+) -> None:
+    token = renewing.client.get("/form/").content.decode()
+    forgotten(renewing, op)
+
+    assert why(renewing.send("/not-keeping/", {"csrfmiddlewaretoken": token, **FIELDS}), log) == "off"
+
+
+# When the OP ends the session
+
+
+def log_out(anna: Browser, op: RunningProvider) -> None:
+    """The OP says itself that she has signed out there."""
+    token = op.logout_token("site", sid=anna.session["stepup"]["sid"])
+    assert Client().post("/oidc/backchannel-logout/", {"logout_token": token}).status_code == 200
+
+
+def test_a_form_in_a_session_that_is_lowered_is_shown_and_sent_after_another_step_up(
+    op: RunningProvider, settings: Any
+) -> None:
+    settings.STEPUP = {**settings.STEPUP, "BACK_CHANNEL_LOGOUT": "lower"}
+    anna = Browser("anna")
+    anna.sign_in()
+    page = anna.confirm(anna.fill_in("/decorated/", FIELDS))
+    log_out(anna, op)
+    anna.person = Person("anna", "anna-password")  # whose session at the OP is over
+
+    challenge = anna.press(page)
+    assert (challenge.status_code, SEEN) == (303, [])
+    anna.press(anna.confirm(challenge, "totp"))
+    assert [seen["post"] for seen in SEEN] == [FIELDS]
+
+
+def test_a_session_that_is_lowered_sends_no_form_that_the_one_before_has_sent(
+    op: RunningProvider, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    anna = Browser("anna")
+    anna.sign_in()
+    page = anna.confirm(anna.fill_in("/decorated/", FIELDS))
+    left = session.stored(session.lowered(anna.session, conf.current()), conf.current())
+    anna.press(page)
+
+    request: Any = page.wsgi_request
+    request.session = left
+    (id,) = left["stepup_forms"]  # noqa: A001
+    assert session.kept_form(request, id, conf.current(), now=clock.now()) is None
+    assert not session.take_form(request, id, conf.current(), now=clock.now())
+
+
+@pytest.mark.parametrize("name", ["anna", "ben"])
+def test_a_form_in_a_session_that_is_ended_is_nobodys(
+    op: RunningProvider, settings: Any, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.STEPUP = {**settings.STEPUP, "BACK_CHANNEL_LOGOUT": "end"}
+    anna = Browser("anna")
+    anna.sign_in()
+    page = anna.confirm(anna.fill_in("/decorated/", FIELDS))
+    log_out(anna, op)
+    assert is_gone(anna.press(page), caplog, "not signed in")
+
+    # Somebody signs in at the same browser.
+    other = Browser(name)
+    other.client = anna.client
+    other.come_back(other.authenticate(other.client.get("/decorated/"), "totp" if name == "ben" else "push"))
+    token = {"csrfmiddlewaretoken": other.client.get("/form/").content.decode()}
+    assert is_gone(other.send(page.context["action"], token), caplog, "unknown")
+    assert is_gone(other.client.get(page.context["discard_url"]), caplog, "unknown")
+    assert SEEN == []
+
+
+def test_a_press_that_a_step_up_in_another_tab_overtakes_sends_nothing_and_loses_nothing(anna: Browser) -> None:
+    page = anna.confirm(anna.fill_in("/decorated/", FIELDS))
+    request: Any = page.wsgi_request
+    before = type(request.session)(anna.session.session_key)
+    (id,) = before["stepup_forms"]  # noqa: A001
+    anna.come_back(anna.authenticate(anna.client.get("/now/"), "push"))
+    assert anna.session.session_key != before.session_key
+
+    request.session = before
+    assert not session.take_form(request, id, conf.current(), now=clock.now())
+    token = {"csrfmiddlewaretoken": anna.client.get("/form/").content.decode()}
+    assert anna.send(page.context["action"], token).status_code == 200
+    assert [seen["post"] for seen in SEEN] == [FIELDS]
+
+
+def test_taking_a_form_undoes_nothing_that_others_have_stored_meanwhile(anna: Browser) -> None:
+    page = anna.confirm(anna.fill_in("/decorated/", FIELDS))
+    request: Any = page.wsgi_request
+    request.session = type(request.session)(anna.session.session_key)
+    (id,) = request.session["stepup_forms"]  # noqa: A001
+    other = anna.session
+    other["basket"] = "here"
+    other.save()
+
+    assert session.take_form(request, id, conf.current(), now=clock.now())
+    assert (anna.session["basket"], "stepup_forms" in anna.session) == ("here", False)
+
+
+# Where a requirement is only reported
+
+
+@pytest.mark.parametrize("path", [path for path in DOORS if path != "/raised-async/"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_nothing_is_kept_where_a_requirement_is_only_reported(
+    anna: Browser, settings: Any, path: str, is_async: bool
+) -> None:
+    settings.STEPUP = {**settings.STEPUP, "REPORT_ONLY": ["mfa"]}
+    anna.is_async = is_async
+
+    assert anna.fill_in(path, FIELDS).status_code == 200
+
+    assert SEEN[0]["post"] == FIELDS
+    assert "stepup_forms" not in anna.session
+
+
+@pytest.mark.parametrize("path", DOORS)
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("middleware", [True, False])
+def test_a_form_that_was_kept_before_a_requirement_is_only_reported_still_arrives(
+    anna: Browser, settings: Any, path: str, is_async: bool, middleware: bool
+) -> None:
+    if not middleware and path not in ("/decorated/", "/decorated-async/", "/class/", "/class-async/"):
+        return
+    page = anna.confirm(anna.fill_in(path, FIELDS))
+    settings.STEPUP = {**settings.STEPUP, "REPORT_ONLY": ["mfa"]}
+    if not middleware:
+        settings.MIDDLEWARE = [each for each in settings.MIDDLEWARE if "StepUpMiddleware" not in each]
+        anna.client = with_cookies(anna)
+    anna.is_async = is_async
+
+    assert anna.press(page).status_code == 200
     assert [seen["post"] for seen in SEEN] == [FIELDS]
 
 

@@ -160,7 +160,7 @@ def refreshes(op: RunningProvider) -> int:
 
 def sent_to(op: RunningProvider, response: Any) -> dict[str, str]:
     """The parameters of the authentication request that a response is."""
-    assert response.status_code == 302, response.content
+    assert response.status_code in (302, 303), response.content
     assert response["Location"].startswith(f"{op.issuer}authorize?")
     return query(response["Location"])
 
