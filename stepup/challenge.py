@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -48,8 +48,10 @@ MAX_NEXT_LENGTH = 2000
 #: A longer ID token is no hint: it would make a URL that servers refuse.
 MAX_HINT_LENGTH = 1500
 
+#: Methods that change nothing (RFC 9110, 9.2.1).
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
 _SALT = "stepup.requirement"
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -> HttpResponse:
@@ -61,6 +63,9 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
         extra={"event": "challenged", "requirement": requirement.name, "user_pk": request.user.pk},
     )
     signals.challenged.send_robust(sender=Requirement, request=request, requirement=requirement, decision=decision)
+    if request.method not in SAFE_METHODS:
+        # What is asked for, kept and gone by afterwards is what the door judges this request by.
+        requirement = requirement.for_submission()
 
     here = _off_page(request, requirement)
     if not isinstance(here, str):
@@ -104,7 +109,7 @@ def _off_page(request: HttpRequest, requirement: Requirement | None) -> HttpResp
     """The answer where no page can be sent to the OP; where one can, the address to come back to."""
     kind = kind_of(request)
     try:
-        here = _way_back(request, kind)
+        here = _way_back(request, requirement, kind)
     except kept.NotKept as why:
         return _not_sent(request, requirement, why.reason)
     if kind not in ("htmx", "script"):
@@ -118,7 +123,7 @@ def _off_page(request: HttpRequest, requirement: Requirement | None) -> HttpResp
     return private(JsonResponse(body, status=401, headers=_authenticate_header()))
 
 
-def _way_back(request: HttpRequest, kind: str) -> str:
+def _way_back(request: HttpRequest, requirement: Requirement | None, kind: str) -> str:
     """Where to come back to: the page or, for a form, the one that shows it. There it is kept until then.
 
     Raises:
@@ -135,7 +140,7 @@ def _way_back(request: HttpRequest, kind: str) -> str:
         return kept.url_of(request)  # where it is still kept, and was not touched
     if safe_next(request, here) != here:
         raise kept.NotKept("address")
-    return kept.keep(request, path=here, back=_came_from(request)).url
+    return kept.keep(request, requirement, path=here, back=_came_from(request)).url
 
 
 def _came_from(request: HttpRequest) -> str:
@@ -183,7 +188,7 @@ def authentication_request(
     )
     params = {
         **_extra_params(request, settings),
-        **_asked(requirement, again=again, settings=settings),
+        **_asked(_unmet_parts(request, requirement, settings), again=again, settings=settings),
         **_hints(request, user),
         "response_type": "code",
         "client_id": settings.client_id,
@@ -208,7 +213,7 @@ def authentication_request(
     session.add_pending(request, pending, settings)
     separator = "&" if "?" in endpoint else "?"
     response = private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
-    if request.method not in _SAFE_METHODS:
+    if request.method not in SAFE_METHODS:
         response.status_code = 303  # so that no browser repeats a form at the OP (RFC 9700, 4.12)
     return response
 
@@ -276,9 +281,9 @@ def kind_of(request: HttpRequest) -> Literal["page", "form", "script", "htmx"]:
     """What sends a request, and so in which form it has to be answered."""
     if "HX-Request" in request.headers:
         return "htmx"
-    if request.method in _SAFE_METHODS - {"GET"} or not _is_navigation(request):
+    if request.method in SAFE_METHODS - {"GET"} or not _is_navigation(request):
         return "script"
-    return "page" if request.method in _SAFE_METHODS else "form"
+    return "page" if request.method in SAFE_METHODS else "form"
 
 
 def _is_navigation(request: HttpRequest) -> bool:
@@ -336,28 +341,47 @@ def _extra_params(request: HttpRequest, settings: conf.Settings) -> dict[str, An
     return dict(settings.extra_params)
 
 
-def _asked(requirement: Requirement | None, *, again: bool, settings: conf.Settings) -> dict[str, str]:
+def _unmet_parts(
+    request: HttpRequest, requirement: Requirement | None, settings: conf.Settings
+) -> tuple[Requirement, ...]:
+    """Of the requirements that it is made of, those to ask for: what is proved already need not be proved again."""
+    if requirement is None or not requirement.also:
+        return () if requirement is None else (requirement,)
+    evidence, now = session.read_evidence(request.session, request.user), clock.now()
+    unmet = tuple(part for part in requirement.parts if not settings.judge(evidence, part, now=now))
+    return unmet or requirement.parts
+
+
+def _asked(parts: Sequence[Requirement], *, again: bool, settings: conf.Settings) -> dict[str, str]:
+    """What to ask for, so that the answer can satisfy all of these at once."""
     params: dict[str, str] = {}
-    if requirement is not None:
-        params.update(requirement.params)
-        if requirement.essential:
-            params["claims"] = json.dumps({"id_token": _essential(requirement)}, separators=(",", ":"))
-        elif requirement.acr_values:
-            params["acr_values"] = " ".join(requirement.acr_values)
-        if requirement.max_age is not None:
-            params["max_age"] = str(requirement.max_age)
-        if requirement.prompt:
-            params["prompt"] = requirement.prompt
+    for part in parts:
+        params.update(part.params)
+    if essential := _essential([part for part in parts if part.essential]):
+        params["claims"] = json.dumps({"id_token": essential}, separators=(",", ":"))
+    values = dict.fromkeys(value for part in parts if not part.essential for value in part.acr_values)
+    if values:
+        params["acr_values"] = " ".join(values)
+    ages = [part.max_age for part in parts if part.max_age is not None]
+    if ages:
+        params["max_age"] = str(min(ages))
+    prompts = dict.fromkeys(prompt for part in parts if part.prompt for prompt in part.prompt.split())
     if again:
         params["prompt"] = settings.dialect.prompt_again
+    elif prompts:
+        params["prompt"] = " ".join(prompts)
     return params
 
 
-def _essential(requirement: Requirement) -> Mapping[str, Any]:
+def _essential(parts: Sequence[Requirement]) -> Mapping[str, Any]:
     """The individual claims to request as essential (OpenID Connect Core 1.0, 5.5.1)."""
-    wanted = dict(requirement.claims)
-    if requirement.acr_values or requirement.acr:
-        wanted["acr"] = requirement.acr_values or requirement.acr
+    wanted: dict[str, tuple[str, ...]] = {}
+    for part in parts:
+        mine = dict(part.claims)
+        if part.acr_values or part.acr:
+            mine["acr"] = part.acr_values or part.acr
+        for claim, values in mine.items():
+            wanted[claim] = tuple(dict.fromkeys([*wanted.get(claim, ()), *values]))
     return {
         claim: {"essential": True, **({"value": values[0]} if len(values) == 1 else {"values": list(values)})}
         for claim, values in wanted.items()

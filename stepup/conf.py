@@ -23,7 +23,7 @@ from django.utils.encoding import force_bytes
 from django.utils.module_loading import import_string
 
 from stepup.algorithms import SIGNING_ALGORITHMS
-from stepup.assurance import Requirement
+from stepup.assurance import MAX_MAX_AGE, Decision, Evidence, Requirement, evaluate
 from stepup.dialects import DIALECTS, Dialect
 
 __all__ = ["Problem", "Settings", "current", "problems"]
@@ -64,6 +64,8 @@ class Settings:
         protected_views: URL names and patterns that end in ``*``, each with its requirement.
         report_only: the names of the requirements that are reported where they are not met, and not enforced.
         enforced_requirements: the others.
+        max_evidence_age: how old evidence may be, whatever is required; None for any age.
+        max_attempts: how often, within ``attempts_within`` seconds, a step-up that came to nothing is offered again.
         login_redirect_url: as it stands. It may be lazy, and to look into it would import the URLs, which import this.
         middleware: Django's ``MIDDLEWARE``.
         development_provider: ``STEPUP_PROVIDER`` as it stands, for the provider to read; production has none.
@@ -113,6 +115,9 @@ class Settings:
     pending_max_age: int
     keep_forms: bool
     keep_forms_bytes: int
+    max_evidence_age: int | None
+    max_attempts: int
+    attempts_within: int
     renew_after: int
     renewal_grace: int
     keep_refresh_token: bool
@@ -144,6 +149,10 @@ class Settings:
     callback_class: str
     middleware: tuple[str, ...]
     development_provider: Any = field(repr=False)
+
+    def judge(self, evidence: Evidence | None, requirement: Requirement, *, now: float) -> Decision:
+        """:func:`stepup.evaluate`, with this site's leeway and its upper age of all evidence."""
+        return evaluate(evidence, requirement, now=now, leeway=self.leeway, limit=self.max_evidence_age)
 
     @property
     def proof_claims(self) -> frozenset[str]:
@@ -328,6 +337,14 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         keep_forms_bytes=read.take(
             "KEEP_FORMS_BYTES", 1024 * 1024, _whole(1024, 16 * 1024 * 1024), "bytes, from 1024 to 16777216"
         ),
+        max_evidence_age=read.take(
+            "MAX_EVIDENCE_AGE",
+            12 * 3600,
+            lambda v: v is None or _whole(60, MAX_MAX_AGE)(v),
+            f"a whole number of seconds from 60 to {MAX_MAX_AGE}, or None",
+        ),
+        max_attempts=read.take("MAX_ATTEMPTS", 3, _whole(0, 100), "a whole number from 0 to 100"),
+        attempts_within=read.take("ATTEMPTS_WITHIN", 600, _whole(1, 86400), "seconds, from 1 to 86400"),
         renew_after=oidc("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", 60 * 15, _is_number, "a number of seconds"),
         renewal_grace=read.take("RENEWAL_GRACE", 3600, _whole(0, 86400), "a whole number of seconds from 0 to 86400"),
         keep_refresh_token=read.take("KEEP_REFRESH_TOKEN", False, _is_bool, "True or False"),

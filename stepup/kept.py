@@ -12,7 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from typing import Any, cast
 from urllib.parse import quote, unquote_plus, urlencode
@@ -28,6 +28,7 @@ from django.utils.encoding import force_str
 from django.utils.translation import gettext as _
 
 from stepup import clock, conf, session
+from stepup.assurance import Requirement
 from stepup.verdicts import private
 
 __all__ = ["NotKept", "discard", "has_mark", "is_shown_by", "keep", "not_kept", "page", "page_of", "restore", "url_of"]
@@ -82,6 +83,7 @@ class Form:
     """A form that was sent too early.
 
     Attributes:
+        requirement: what has to be satisfied before it is shown: what its door demanded; ``None`` for nothing.
         path: where it was sent to: path and query, as `get_full_path()` gives them.
         content_type: its own, parameters included.
         referer: the page that it was sent from, as the browser said.
@@ -94,6 +96,7 @@ class Form:
     """
 
     id: str
+    requirement: Requirement | None
     path: str
     content_type: str
     referer: str
@@ -114,20 +117,30 @@ class Form:
         return f"{self.path}{'&' if '?' in self.path else '?'}{MARK}={quote(self.id)}"
 
     def pack(self) -> bytes:
-        head = {key: value for key, value in asdict(self).items() if key != "body"}
+        head = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "body"}
+        if (requirement := self.requirement) is not None:
+            head["requirement"] = {**requirement.to_mapping(), "name": requirement.name}
         return json.dumps(head).encode() + b"\n" + self.body
 
     @classmethod
     def unpack(cls, packed: bytes) -> Form:
-        """What was packed. Nobody but this site can have done it: it comes out of the vault."""
-        head, _newline, body = packed.partition(b"\n")
-        return cls(**json.loads(head), body=body)
+        """What was packed. Nobody but this site can have done it: it comes out of the vault.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: another version has.
+        """
+        packed_head, _newline, body = packed.partition(b"\n")
+        head = json.loads(packed_head)
+        if (plain := head["requirement"]) is not None:
+            head["requirement"] = Requirement.from_mapping(plain, name=plain.pop("name"))
+        return cls(**head, body=body)
 
 
-def keep(request: HttpRequest, *, path: str, back: str) -> Form:
+def keep(request: HttpRequest, requirement: Requirement | None, *, path: str, back: str) -> Form:
     """Keep the form that a request brings.
 
     Args:
+        requirement: what its door demands for it; ``None`` where it waits for a sign-in alone.
         path: the request's own path and query, checked to lead to this site.
         back: where to go instead of sending the form.
 
@@ -146,7 +159,9 @@ def keep(request: HttpRequest, *, path: str, back: str) -> Form:
         most = min(most, ANONYMOUS_BYTES)
     # A form that was restored in vain is kept as it was; sent by itself it is once, or it could go round in circles.
     form = (
-        _form_of(request, path=path, back=back, most=most) if restored is None else replace(restored, by_itself=False)
+        _form_of(request, requirement, path=path, back=back, most=most)
+        if restored is None
+        else replace(restored, requirement=requirement, by_itself=False)
     )
     from stepup import vault  # brings cryptography
 
@@ -175,11 +190,17 @@ def not_kept(request: HttpRequest, reason: str) -> str:
     }.get(reason, "")
 
 
-def page(request: HttpRequest) -> HttpResponse:
-    """The page that shows what is about to be sent, and sends it with one press."""
+def to_show(request: HttpRequest) -> Form | HttpResponse:
+    """The form whose page a request is for, or the answer where there is none."""
     form, reason = _open(request, request.GET.get(PARAM, ""))
     if form is None:
         return _gone(request, reason)
+    cast("Any", request)._stepup_shown = form
+    return form
+
+
+def page(request: HttpRequest, form: Form) -> HttpResponse:
+    """The page that shows what is about to be sent, and sends it with one press."""
     session.claim_form(request, form.id, conf.current(), now=clock.now())
     context = {
         "heading": _("Your form is ready to be sent"),
@@ -248,12 +269,17 @@ def of(request: HttpRequest) -> Form | None:
     return getattr(request, "_stepup_kept", None)
 
 
+def shown(request: HttpRequest) -> Form | None:
+    """The form whose page a request is for."""
+    return getattr(request, "_stepup_shown", None)
+
+
 def page_of(request: HttpRequest) -> tuple[str, float]:
     """The page that a step-up for this request was made for, and for how many seconds it may have been satisfied.
 
-    Of a form that was kept, it is the page that showed it: nobody comes from the OP straight to a POST.
+    Of a form that was kept, it is the page that shows it: nobody comes from the OP straight to a POST.
     """
-    form = of(request)
+    form = of(request) or shown(request)
     return (request.get_full_path(), session.SETTLED_SECONDS) if form is None else (form.url, READING_SECONDS)
 
 
@@ -278,7 +304,7 @@ def _open(request: HttpRequest, id: str) -> tuple[Form | None, str]:  # noqa: A0
 
     try:
         return Form.unpack(vault.unlock(locked, purpose=_PURPOSE)), ""
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None, "unreadable"
 
 
@@ -295,7 +321,7 @@ def _gone(request: HttpRequest, reason: str) -> HttpResponse:
     return private(render(request, "stepup/not_sent.html", context, status=410))
 
 
-def _form_of(request: HttpRequest, *, path: str, back: str, most: int) -> Form:
+def _form_of(request: HttpRequest, requirement: Requirement | None, *, path: str, back: str, most: int) -> Form:
     if _length(request) > most:
         raise NotKept("too large")
     is_own = _is_same_origin(request)
@@ -313,6 +339,7 @@ def _form_of(request: HttpRequest, *, path: str, back: str, most: int) -> Form:
         raise NotKept("too large")
     return Form(
         id=get_random_string(22),
+        requirement=requirement,
         path=path,
         content_type=content_type,
         referer=request.headers.get("Referer", ""),

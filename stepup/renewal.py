@@ -110,7 +110,7 @@ def forget_other_session(request: HttpRequest, claims: Mapping[str, Any], *, sil
         silent: whether the answer came to a renewal. Else it is one only where the OP had ceased to vouch.
     """
     state = session.renewal(request)
-    if (silent or (state is not None and state.ended)) and _is_another(claims, session.claims(request).get("sid")):
+    if (silent or (state is not None and state.ended)) and session.is_of(request, claims.get("sid")) is False:
         session.forget_evidence(request)
 
 
@@ -211,7 +211,9 @@ def _by_token(request: HttpRequest, grant: _Grant, settings: conf.Settings) -> b
     try:
         claims, access_token = backend.verify_renewal(answer)
         if claims is not None:
-            _check(claims, grant, sid=session.claims(request).get("sid"), leeway=settings.leeway)
+            if session.is_of(request, claims.get("sid")) is False:
+                raise _OtherOne("sid", "another in a renewal")
+            _check(claims, grant, leeway=settings.leeway)
     except ProviderError as error:
         # The token has been exchanged, and the old one is good for nothing.
         return put_off(request, str(error), by=BY_TOKEN, locked=_lock(grant))
@@ -259,17 +261,15 @@ def _give_up(request: HttpRequest, reason: str) -> bool:
     return not _merge(request, give_up)
 
 
-def _check(claims: Mapping[str, Any], grant: _Grant, *, sid: object, leeway: float) -> None:
+def _check(claims: Mapping[str, Any], grant: _Grant, *, leeway: float) -> None:
     """Hold the claims of a renewed ID token against those of the first (OpenID Connect Core 1.0, 12.2).
 
     Raises:
-        _OtherOne: it is about another user, or another session at the OP.
+        _OtherOne: it is about another user.
         ClaimError: something else is not as it was.
     """
     if claims["sub"] != grant.sub:
         raise _OtherOne("sub", "another in a renewal")
-    if _is_another(claims, sid):
-        raise _OtherOne("sid", "another in a renewal")
     if not set(grant.aud) <= set(_audiences(claims)):
         raise ClaimError("aud", "mismatch in a renewal")
     if claims.get("azp") != grant.azp:
@@ -281,10 +281,6 @@ def _check(claims: Mapping[str, Any], grant: _Grant, *, sid: object, leeway: flo
     # Where the first said no time, it was at any rate before it was issued.
     if auth_time not in (None, grant.auth_time) and (grant.auth_time is not None or auth_time > grant.iat + leeway):
         raise ClaimError("auth_time", "mismatch in a renewal")
-
-
-def _is_another(claims: Mapping[str, Any], sid: object) -> bool:
-    return sid is not None and claims.get("sid") is not None and claims["sid"] != sid
 
 
 def _audiences(claims: Mapping[str, Any]) -> list[str]:

@@ -6,12 +6,14 @@ lets staff act as somebody else keeps the session), or simply damaged. Whatever 
 
 from __future__ import annotations
 
+import base64
 import copy
 import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import import_module
 from string import ascii_lowercase, digits
 from typing import Any, TypeGuard
@@ -23,7 +25,7 @@ from django.contrib.sessions.backends.signed_cookies import SessionStore as Cook
 from django.http import HttpRequest
 from django.utils.crypto import get_random_string
 
-from stepup import conf
+from stepup import clock, conf
 from stepup.assurance import Evidence, Requirement
 
 __all__ = ["Pending", "aevidence", "claims", "evidence"]
@@ -44,8 +46,8 @@ MAX_FORMS = 5
 _KEY_CHARACTERS = frozenset(ascii_lowercase + digits)
 _KEY_LENGTH = 32
 
-#: Claims of the newest ID token that are kept beside the evidence: whose session at the OP it is about.
-_SUBJECT_CLAIMS = ("iss", "sub", "sid")
+#: So much of Django's hash of the user's password is kept beside evidence, which a change of password thereby ends.
+AUTH_HASH_LENGTH = 6
 #: A claim that takes more than this many characters as JSON is not kept: no OP sends such, and sessions are small.
 KEPT_LENGTH = 1000
 
@@ -62,6 +64,10 @@ _RENEWED = (EVIDENCE, RENEWAL, BASE_EXPIRATION, BASE_ID_TOKEN, BASE_ACCESS_TOKEN
 PROOF = (EVIDENCE, SETTLED, RENEWAL, BASE_EXPIRATION, BASE_ID_TOKEN, BASE_ACCESS_TOKEN)
 
 User = AbstractBaseUser | AnonymousUser
+
+_NUMBERS = (int, float)
+#: As values of a claim are stored that were all proved when the user last authenticated: which is what `auth_time` is.
+_AUTH_TIME = [""]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,50 +124,82 @@ async def aevidence(request: HttpRequest) -> Evidence | None:
 
 
 def claims(request: HttpRequest) -> Mapping[str, Any]:
-    """The validated claims (``iss``, ``sub``, ``amr``, ``acr``, ``auth_time``, ``sid``) of the newest ID token.
+    """The validated claims (``iss``, ``sub``, ``amr``, ``acr``, ``auth_time``) of the newest ID token.
 
     Empty where there is none. What has been proved *in this session* is :func:`evidence`: a renewed ID token may carry
     no ``amr`` though the user has passed multi-factor authentication before.
     """
-    stored = _bound(request.session.get(EVIDENCE), request.user)
+    stored = _bound(request.session, request.session.get(EVIDENCE), request.user)
     if stored is None:
         return {}
     said = stored.get("said")
     if not isinstance(said, dict):
-        said = _said_by(_evidence(stored, request.user))
-    return {**{claim: stored[claim] for claim in _SUBJECT_CLAIMS if claim in stored}, **said}
+        said = _said_by(_evidence(request.session, stored, request.user))
+    return {"iss": conf.current().issuer, "sub": stored["sub"], **said}
+
+
+def is_of(request: HttpRequest, sid: object) -> bool | None:
+    """Whether the newest ID token came about in this session at the OP; ``None`` where one of the two says nothing."""
+    stored = _bound(request.session, request.session.get(EVIDENCE), request.user)
+    known = stored.get("sid") if stored is not None else None
+    return None if known is None or not isinstance(sid, str) else known == _mark(sid)
 
 
 def read_evidence(session: SessionBase, user: User) -> Evidence | None:
     """The evidence on a session that is loaded, if it is that user's."""
-    return _evidence(session.get(EVIDENCE), user)
+    return _evidence(session, session.get(EVIDENCE), user)
 
 
-def shows(session: SessionBase, user: User, requirement: Requirement, settings: conf.Settings) -> bool:
+def shows(
+    session: SessionBase, user: User, requirement: Requirement, max_age: float | None, settings: conf.Settings
+) -> bool:
     """A quick yes, for nearly every request that is allowed. No means only: look more closely.
 
     It says yes to nothing that the evidence, read and evaluated, does not satisfy; it exists because these few look-ups
     cost a tenth of that, and each request of a protected page pays for them.
+
+    Args:
+        max_age: in place of the requirement's own, in seconds.
     """
-    if requirement.max_age is not None or requirement.acr or requirement.claims:
+    if requirement.also or max_age == 0:
         return False
+    now, limit = clock.now(), settings.max_evidence_age
+    newest = now + settings.leeway
+    oldest = 0.0
+    if max_age is not None:
+        oldest = now - settings.leeway - (max_age if limit is None or max_age < limit else limit)
+    elif limit is not None:
+        oldest = now - settings.leeway - limit
     try:
-        stored: Any = session[EVIDENCE]
-        proved = stored["proofs"]["amr"]
-        if stored["pk"] != str(user.pk) or stored["iss"] != settings.issuer or type(stored["sub"]) is not str:
+        # Each look through the session's own methods costs as much as half of all this.
+        held: Any = session._session  # type: ignore[attr-defined] # the stubs leave it out
+        stored = held[EVIDENCE]
+        if (
+            stored["for"] != f"{user.pk} {held[HASH_SESSION_KEY][:AUTH_HASH_LENGTH]}"
+            or stored["iss"] != _mark(settings.issuer)
+            or type(stored["sub"]) is not str
+            or (SETTLED in held and abs(now - held[SETTLED][2]) < SETTLED_SECONDS)
+        ):
             return False
-        for method in requirement.amr:
-            time = proved[method]
-            if time is not None and (type(time) is not int or time < 0):
+        for claim, values in requirement.wanted:
+            proved: Any = _AUTH_TIME if claim == "auth_time" else stored["proofs"][claim]
+            for value in values:
+                if value in proved:
+                    time = stored["at"] if type(proved) is list else proved[value]
+                    if time < 0 and max_age is None:
+                        time = -time
+                    if oldest <= time <= newest and type(time) in _NUMBERS:
+                        break
+            else:
                 return False
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, IndexError, TypeError, AttributeError):
         return False
     return user.is_authenticated
 
 
 async def aread_evidence(session: SessionBase, user: User) -> Evidence | None:
     """As :func:`read_evidence`, for a session that may have to be loaded first."""
-    return _evidence(await session.aget(EVIDENCE), user)
+    return _evidence(session, await session.aget(EVIDENCE), user)
 
 
 def record(
@@ -178,17 +216,22 @@ def record(
         renewal: whether the ID token renews a sign-in, so that nobody need have authenticated for it. What it says
             without a time is no fresher than it was.
     """
-    new = Evidence.from_claims(claims, proof_claims=proof_claims)
+    now = int(clock.now())
+    new = Evidence.from_claims(claims, proof_claims=proof_claims, now=now)
     old = read_evidence(request.session, user)
-    together = old.add(new) if old and (old.issuer, old.subject) == (new.issuer, new.subject) else new
+    together = new
+    if old and (old.issuer, old.subject) == (new.issuer, new.subject):
+        together = old.add(new, renewal=renewal)
     stored: dict[str, Any] = {
-        "pk": str(user.pk),
-        **{claim: claims[claim] for claim in _SUBJECT_CLAIMS if _is_kept(claims, claim)},
+        "for": _whose(request.session, user),
+        "iss": _mark(together.issuer),
+        "sub": together.subject,
+        "at": -now if together.auth_time is None else together.auth_time,
     }
+    if isinstance(sid := claims.get("sid"), str):
+        stored["sid"] = _mark(sid)
     if together.proofs:
-        stored["proofs"] = {claim: dict(values) for claim, values in together.proofs.items()}
-    if together.auth_time is not None:
-        stored["at"] = together.auth_time
+        stored["proofs"] = {claim: _stored_times(together, claim, stored["at"]) for claim in together.proofs}
     said = {claim: claims[claim] for claim in ("auth_time", "acr", "amr") if _is_kept(claims, claim)}
     if said != _said_by(together):
         # Only where it is not what the evidence says anyway: sessions are small.
@@ -231,7 +274,7 @@ async def ais_renewal_due(session: SessionBase, *, now: float) -> bool:
 def renewal(request: HttpRequest) -> Renewal | None:
     """How it stands with the renewal; ``None`` where the evidence is another user's, who is not there to renew it."""
     evidence, stored = request.session.get(EVIDENCE), request.session.get(RENEWAL)
-    if isinstance(evidence, dict) and evidence.get("pk") != str(request.user.pk):
+    if isinstance(evidence, dict) and str(evidence.get("for")).rpartition(" ")[0] != str(request.user.pk):
         return None
     if not isinstance(stored, dict):
         return Renewal()
@@ -326,11 +369,8 @@ def add_pending(request: HttpRequest, pending: Pending, settings: conf.Settings)
         entry["user"] = pending.user
     if pending.silent:
         entry["silent"] = True
-    if (requirement := pending.requirement) is not None:
-        if settings.requirements.get(requirement.name) == requirement:
-            entry["need"] = requirement.name
-        else:
-            entry["need"] = {**requirement.to_mapping(), "name": requirement.name}
+    if pending.requirement is not None:
+        entry["need"] = _packed(pending.requirement, settings)
     kept[pending.state] = entry
     request.session[PENDING] = kept
 
@@ -422,9 +462,11 @@ def settled(
     if (
         isinstance(stored, list)
         and len(stored) == 4
-        and stored[:2] == [_fingerprint(requirement), path]
+        and isinstance(stored[0], list)
+        and stored[1] == path
         and all(map(_is_time, stored[2:]))
         and abs(now - stored[2]) < within
+        and all(_fingerprint(part) in stored[0] for part in requirement.parts)
     ):
         return float(stored[3])
     return None
@@ -432,11 +474,11 @@ def settled(
 
 def settle(request: HttpRequest, requirement: Requirement, path: str, *, now: float, since: float) -> None:
     """Note that a step-up was found satisfied, see :func:`settled`."""
-    request.session[SETTLED] = [_fingerprint(requirement), path, int(now), int(since)]
+    request.session[SETTLED] = [[_fingerprint(part) for part in requirement.parts], path, int(now), int(since)]
 
 
 def use_up_settled(request: HttpRequest) -> None:
-    """The page has been shown for it."""
+    """The page is shown."""
     del request.session[SETTLED]
 
 
@@ -663,34 +705,66 @@ def _said_by(evidence: Evidence | None) -> dict[str, Any]:
     return said
 
 
-def _bound(stored: object, user: User) -> dict[str, Any] | None:
+def _bound(session: SessionBase, stored: object, user: User) -> dict[str, Any] | None:
     """What is stored, if it is whole and belongs to this user and to the issuer that is trusted now."""
-    if not isinstance(stored, dict) or not user.is_authenticated or stored.get("pk") != str(user.pk):
+    if not isinstance(stored, dict) or not user.is_authenticated or stored.get("for") != _whose(session, user):
         return None
-    if stored.get("iss") != conf.current().issuer or not isinstance(stored.get("sub"), str):
+    if stored.get("iss") != _mark(conf.current().issuer) or not isinstance(stored.get("sub"), str):
         return None
     return stored
 
 
-def _evidence(stored: object, user: User) -> Evidence | None:
-    bound = _bound(stored, user)
+def _whose(session: SessionBase, user: User) -> str:
+    """The user, and that their password is what it was: Django keeps a session through a change of password."""
+    return f"{user.pk} {session.get(HASH_SESSION_KEY, '')[:AUTH_HASH_LENGTH]}"
+
+
+@lru_cache(maxsize=1024)
+def _mark(text: str) -> str:
+    """What a text is recognized by, in eleven characters: sessions are small."""
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
+def _evidence(session: SessionBase, stored: object, user: User) -> Evidence | None:
+    bound = _bound(session, stored, user)
     if bound is None:
         return None
-    auth_time, proofs = bound.get("at"), bound.get("proofs", {})
-    if not isinstance(proofs, dict):
+    at, stored_proofs = bound.get("at"), bound.get("proofs", {})
+    if not isinstance(stored_proofs, dict):
         return None
-    if auth_time is not None and not _is_time(auth_time):
-        auth_time = None
+    proofs: dict[str, dict[str, float | None]] = {}
+    recorded: dict[str, dict[str, float]] = {}
+    for claim, kept in stored_proofs.items():
+        values = {value: at for value in kept if isinstance(value, str)} if isinstance(kept, list) else kept
+        if not isinstance(values, dict):
+            continue
+        known = proofs[claim] = {value: time for value, time in values.items() if _is_time(time)}
+        for value, time in values.items():
+            if _is_number(time) and _is_time(-time) and value not in known:
+                known[value] = None
+                recorded.setdefault(claim, {})[value] = -time
     return Evidence(
-        issuer=bound["iss"],
+        issuer=conf.current().issuer,
         subject=bound["sub"],
-        auth_time=auth_time,
-        proofs={
-            claim: {value: time for value, time in values.items() if time is None or _is_time(time)}
-            for claim, values in proofs.items()
-            if isinstance(values, dict)
-        },
+        auth_time=at if _is_time(at) else None,
+        proofs=proofs,
+        recorded=recorded,
     )
+
+
+def _stored_times(evidence: Evidence, claim: str, at: float) -> list[str] | dict[str, float]:
+    """When each value of a claim was proved or, as a negative number, recorded where that is unknown.
+
+    In short, as a list, where each is what stands once for all as the time of the evidence: sessions are small.
+    """
+    recorded = evidence.recorded.get(claim, {})
+    times = {
+        value: -recorded[value] if time is None else time
+        for value, time in evidence.proofs[claim].items()
+        if time is not None or value in recorded
+    }
+    return list(times) if all(time == at for time in times.values()) else times
 
 
 def _pendings(session: SessionBase, settings: conf.Settings, *, now: float) -> dict[str, dict[str, Any]]:
@@ -707,17 +781,26 @@ def _pendings(session: SessionBase, settings: conf.Settings, *, now: float) -> d
     }
 
 
+def _packed(requirement: Requirement, settings: conf.Settings) -> str | dict[str, Any] | list[Any]:
+    if settings.requirements.get(requirement.name) == requirement:
+        return requirement.name
+    if requirement.wanted:
+        return {**requirement.to_mapping(), "name": requirement.name}
+    return [_packed(part, settings) for part in requirement.parts]
+
+
+def _unpacked(need: Any, settings: conf.Settings) -> Requirement:
+    if isinstance(need, str):
+        return settings.requirements[need]
+    if isinstance(need, list):
+        return Requirement.all_of(*(_unpacked(part, settings) for part in need))
+    return Requirement.from_mapping({key: value for key, value in need.items() if key != "name"}, name=need["name"])
+
+
 def _pending(state: str, entry: Mapping[str, Any], settings: conf.Settings) -> Pending | None:
     need = entry.get("need")
     try:
-        if need is None:
-            requirement = None
-        elif isinstance(need, str):
-            requirement = settings.requirements[need]
-        else:
-            requirement = Requirement.from_mapping(
-                {key: value for key, value in need.items() if key != "name"}, name=need["name"]
-            )
+        requirement = None if need is None else _unpacked(need, settings)
         texts = [entry["nonce"], entry["pkce"], entry["next"], entry.get("user", "")]
         if not all(isinstance(text, str) for text in texts):
             return None
@@ -761,4 +844,8 @@ def _fingerprint(requirement: Requirement) -> str:
 
 
 def _is_time(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+    return _is_number(value) and 0 <= value < math.inf
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -202,8 +202,8 @@ class FrontChannelLogoutView(View):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         said, user = session.claims(request), request.user
-        given = [request.GET.getlist(name) for name in ("iss", "sid")]
-        if said.get("sid") and given == [[said["iss"]], [said["sid"]]]:
+        issuer, sid = (request.GET.getlist(name) for name in ("iss", "sid"))
+        if issuer == [said.get("iss")] and len(sid) == 1 and session.is_of(request, sid[0]):
             auth.logout(request)
             logger.info("Front-channel logout", extra={"event": "front_channel_logout", "user_pk": user.pk})
         # Nothing tells whether it was so: a page that frames this one learns nothing.

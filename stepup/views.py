@@ -13,8 +13,8 @@ from django.utils.functional import cached_property
 from django.views.decorators.debug import sensitive_variables
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
-from stepup import challenge, clock, conf, kept, links, provider, renewal, session, signals, verdicts
-from stepup.assurance import Evidence, Requirement, evaluate
+from stepup import challenge, clock, conf, gate, kept, links, provider, renewal, session, signals, verdicts
+from stepup.assurance import Evidence, Requirement
 from stepup.backends import VerifiedLogin
 from stepup.exceptions import AccountRefused, ClaimError, ProviderError, TokenRequestRefused, WrongUser
 from stepup.session import Pending
@@ -85,7 +85,7 @@ class AuthenticationRequestView(OIDCAuthenticationRequestView):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         if kept.is_shown_by(request):
-            return kept.page(request)
+            return self._kept(request)
         next_url = request.GET.get(conf.current().redirect_field_name, "")
         try:
             requirement = challenge.requirement_from(request)
@@ -95,6 +95,15 @@ class AuthenticationRequestView(OIDCAuthenticationRequestView):
         return challenge.authentication_request(
             request, requirement=requirement, next_url=next_url, again=challenge.AGAIN_PARAM in request.GET
         )
+
+    @staticmethod
+    def _kept(request: HttpRequest) -> HttpResponse:
+        """The page of a kept form, for whoever satisfies what the form waits for."""
+        form = kept.to_show(request)
+        if isinstance(form, HttpResponse):
+            return form
+        refusal = gate.check(request, form.requirement) if form.requirement is not None else None
+        return refusal or kept.page(request, form)
 
     def post(self, request: HttpRequest) -> HttpResponse:
         return kept.discard(request) if kept.PARAM in request.GET else HttpResponseNotAllowed(["GET"])
@@ -246,7 +255,7 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         requirement, settings, now = pending.requirement, conf.current(), clock.now()
         if requirement is not None and settings.enforced:
             since = self._fresh_since(pending, received, now=now, leeway=settings.leeway)
-            decision = evaluate(evidence, requirement.within(now - since), now=now, leeway=settings.leeway)
+            decision = settings.judge(evidence, requirement.within(now - since), now=now)
             verdict = verdicts.judge(decision, received)
             if verdict is not Verdict.SATISFIED:
                 return self._fail(verdict, *map(str, decision.unmet))

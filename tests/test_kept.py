@@ -24,6 +24,7 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.urls import clear_url_caches
 
 from stepup import clock, conf, kept, session, vault
+from stepup.models import SessionLink
 from stepup.testing.driver import Person
 from stepup.testing.provider.launcher import RunningProvider
 from tests.kept_urls import DOORS, SEEN
@@ -436,6 +437,7 @@ def test_of_many_presses_at_the_same_moment_one_counts(settings: Any, engine: st
 def locked_again(page: Any) -> str:
     form = kept.Form(
         id=query(page.wsgi_request.get_full_path())["kept"],
+        requirement=None,
         path="/decorated/",
         content_type="text/plain",
         referer="",
@@ -579,7 +581,8 @@ def test_a_form_that_another_version_has_kept_is_refused(anna: Browser, caplog: 
     page = anna.confirm(anna.fill_in("/decorated/", FIELDS))
     (entry,) = anna.session["stepup_forms"].values()
     store = type(anna.session)(entry["key"])
-    for packed in (b"", b'{"id": "1"}\nbody', b"[]\nbody"):
+    for head in ("", '{"id": "1"}', "[]", '{"requirement": null}', '{"requirement": "mfa"}', '{"requirement": {}}'):
+        packed = f"{head}\nbody".encode()
         store["stepup_forms"] = vault.lock(packed, purpose="kept form")
         store.save()
         assert is_gone(anna.press(page), caplog, "unreadable")
@@ -671,6 +674,39 @@ def test_a_step_up_that_was_cancelled_can_be_tried_again_and_the_form_is_there(
     again = anna.client.get(declined.context["retry_url"])
     anna.press(anna.confirm(again))
 
+    assert SEEN[0]["post"] == FIELDS
+
+
+def test_a_form_is_shown_to_nobody_who_has_not_proved_what_it_waits_for(anna: Browser, op: RunningProvider) -> None:
+    challenge = anna.fill_in("/decorated/", FIELDS)
+    answer = {"error": "access_denied", "state": query(challenge["Location"])["state"], "iss": op.issuer}
+    retry_url = anna.client.get("/oidc/callback/", answer).context["retry_url"]
+    url = query(retry_url)["next"]
+
+    asked = anna.client.get(url)
+
+    assert (asked.status_code, query(asked["Location"])["acr_values"]) == (
+        302,
+        query(challenge["Location"])["acr_values"],
+    )
+    token = {"csrfmiddlewaretoken": anna.client.get("/form/").content.decode()}
+    (id,) = anna.session["stepup_forms"]  # noqa: A001
+    assert anna.send(f"/decorated/?stepup_kept={id}", token).status_code == 303
+    assert SEEN == []
+    anna.press(anna.confirm(asked))
+    assert SEEN[0]["post"] == FIELDS
+
+
+def test_the_page_is_not_shown_where_sign_in_was_all_that_came_of_it(anna: Browser) -> None:
+    page = anna.confirm(anna.fill_in("/decorated/", FIELDS))
+    store = anna.session
+    del store["stepup"]
+    store.save()
+
+    stopped = anna.client.get(page.context["discard_url"])
+
+    assert (stopped.status_code, stopped.context["verdict"]) == (403, "ignored")
+    anna.press(anna.confirm(anna.client.get(stopped.context["retry_url"])))
     assert SEEN[0]["post"] == FIELDS
 
 
@@ -800,9 +836,11 @@ def test_a_form_that_was_kept_before_is_neither_sent_nor_shown_nor_lost_until_th
     stolen = anna.press(page, headers={**OWN, "Sec-Fetch-Mode": "cors"})
     assert (stolen.status_code, stolen.json()["error"]) == (401, "login_required")
 
-    again = anna.confirm(anna.press(page))
+    asked = anna.confirm(anna.press(page))
+    assert asked.status_code == 302, "what was proved was so in a session that the OP has ended"
+    again = anna.confirm(asked)
     assert again.context["shown"] == page.context["shown"]
-    anna.press(anna.confirm(anna.press(again)))
+    anna.press(again)
     assert [(seen["post"], seen["path"]) for seen in SEEN] == [(FIELDS, "/decorated/?id=7")]
 
 
@@ -863,7 +901,7 @@ def test_a_view_that_keeps_no_forms_keeps_none_for_a_sign_in_either(
 
 def log_out(anna: Browser, op: RunningProvider) -> None:
     """The OP says itself that she has signed out there."""
-    token = op.logout_token("site", sid=anna.session["stepup"]["sid"])
+    token = op.logout_token("site", sid=SessionLink.objects.get().sid)
     assert Client().post("/oidc/backchannel-logout/", {"logout_token": token}).status_code == 200
 
 
@@ -877,6 +915,7 @@ def test_a_form_in_a_session_that_is_lowered_is_shown_and_sent_after_another_ste
     log_out(anna, op)
     anna.person = Person("anna", "anna-password")  # whose session at the OP is over
 
+    assert anna.client.get(page.context["discard_url"]).status_code == 302
     challenge = anna.press(page)
     assert (challenge.status_code, SEEN) == (303, [])
     anna.press(anna.confirm(challenge, "totp"))
@@ -1018,6 +1057,70 @@ def test_it_is_fresh_for_no_other_form_and_no_other_page(anna: Browser, settings
     assert anna.send(other, {"csrfmiddlewaretoken": str(page.context["csrf_token"])}).status_code == 410
     assert SEEN == []
     assert anna.press(page).status_code == 200
+
+
+def test_to_look_at_the_page_again_uses_nothing_up(anna: Browser, settings: Any) -> None:
+    settings.STEPUP = {**settings.STEPUP, "LEEWAY": 0}
+    page = anna.confirm(anna.fill_in("/now/", FIELDS))
+    clock.offset = 100.0
+    page = anna.client.get(page.context["discard_url"])
+
+    assert anna.press(page).status_code == 200
+    assert [seen["post"] for seen in SEEN] == [FIELDS]
+
+
+def test_what_is_fresh_for_the_page_of_a_form_is_so_for_no_page_that_names_it(anna: Browser, settings: Any) -> None:
+    settings.STEPUP = {**settings.STEPUP, "LEEWAY": 0}
+    page = anna.confirm(anna.fill_in("/now/", FIELDS))
+    clock.offset = 5.0
+
+    assert anna.client.get("/now/", query(page.context["discard_url"])).status_code == 302
+
+
+def test_whoever_comes_to_the_page_late_is_asked_before_it_is_shown(anna: Browser, settings: Any) -> None:
+    settings.STEPUP = {**settings.STEPUP, "LEEWAY": 0}
+    page = anna.confirm(anna.fill_in("/now/", FIELDS))
+    clock.offset = 125.0
+
+    assert anna.client.get(page.context["discard_url"]).status_code == 302
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_form_waits_for_what_its_door_demands_of_what_is_sent(op: RunningProvider, is_async: bool) -> None:
+    before = Browser("anna")
+    before.sign_in()
+    anna = Browser("anna")
+    anna.is_async = is_async
+    anna.person = before.person
+    # The OP remembers, and answers with the time at which it was.
+    clock.offset = 400.0
+
+    challenge = anna.fill_in("/aged/", FIELDS)
+    assert query(challenge["Location"])["max_age"] == "3600"
+    page = anna.confirm(challenge, None)
+    assert anna.client.get("/aged/").status_code == 302, "a page may be opened for five minutes only"
+    anna.press(page)
+
+    assert [seen["post"] for seen in SEEN] == [FIELDS]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("path", ["/both/", "/both-picked/", "/two-doors/", "/two-doors-turned/"])
+def test_a_form_waits_for_all_that_its_doors_demand(anna: Browser, settings: Any, path: str, is_async: bool) -> None:
+    settings.STEPUP = {**settings.STEPUP, "LEEWAY": 0}
+    anna.is_async = is_async
+
+    page = anna.confirm(anna.fill_in(path, FIELDS))
+    store = anna.session
+    proofs = store["stepup"].pop("proofs")
+    store.save()
+    assert anna.client.get(page.context["discard_url"]).status_code == 403, "of the two one is not enough"
+    store = anna.session
+    store["stepup"] = {**store["stepup"], "proofs": proofs}
+    store.save()
+    anna.press(page)
+
+    assert [seen["post"] for seen in SEEN] == [FIELDS]
 
 
 def test_who_reads_for_too_long_is_asked_again(anna: Browser, settings: Any) -> None:
@@ -1231,7 +1334,7 @@ def make(body: bytes, content_type: str, **changes: Any) -> HttpRequest:
 
 
 def read(request: HttpRequest, most: int = 2000) -> kept.Form:
-    return kept._form_of(request, path="/a/", back="/", most=most)
+    return kept._form_of(request, None, path="/a/", back="/", most=most)
 
 
 MULTIPART = "multipart/form-data; boundary=b"
