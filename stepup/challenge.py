@@ -63,13 +63,13 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
         extra={"event": "challenged", "requirement": requirement.name, "user_pk": request.user.pk},
     )
     signals.challenged.send_robust(sender=Requirement, request=request, requirement=requirement, decision=decision)
-    if request.method not in SAFE_METHODS:
-        # What is asked for, kept and gone by afterwards is what the door judges this request by.
-        requirement = requirement.for_submission()
 
     here = _off_page(request, requirement)
     if not isinstance(here, str):
         return here
+    if request.method not in SAFE_METHODS:
+        # The form will be sent from where it waits, and not its page be opened.
+        requirement = requirement.for_submission()
     if session.settled(request, requirement, here, now=clock.now(), within=kept.page_of(request)[1]) is not None:
         return verdicts.page(
             request,
@@ -114,6 +114,8 @@ def _off_page(request: HttpRequest, requirement: Requirement | None) -> HttpResp
         return _not_sent(request, requirement, why.reason)
     if kind not in ("htmx", "script"):
         return here
+    if requirement is not None and kept.of(request) is not None:
+        requirement = requirement.for_submission()
     url = step_up_url(requirement, here)
     if kind == "htmx":
         return private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()}))
@@ -140,7 +142,8 @@ def _way_back(request: HttpRequest, requirement: Requirement | None, kind: str) 
         return kept.url_of(request)  # where it is still kept, and was not touched
     if safe_next(request, here) != here:
         raise kept.NotKept("address")
-    return kept.keep(request, requirement, path=here, back=_came_from(request)).url
+    wanted = None if requirement is None else requirement.for_submission()
+    return kept.keep(request, wanted, path=here, back=_came_from(request)).url
 
 
 def _came_from(request: HttpRequest) -> str:

@@ -150,6 +150,8 @@ urlpatterns = [
     path("now/", stepup_required(NOW)(plain)),
     path("now/other/", stepup_required(NOW)(plain)),
     path("aged/", stepup_required("sudo", max_age=300, submit_max_age=3600)(plain)),
+    path("strict/", stepup_required("sudo", max_age=0, submit_max_age=600)(plain)),
+    path("once/", stepup_required("mfa", max_age=0, submit_max_age=0)(plain)),
     path("both/", stepup_required("mfa", "sudo")(plain)),
     path("both-picked/", stepup_required(lambda request: ("mfa", "sudo"))(plain)),
     path("exempt/", csrf_exempt(mfa_required(plain))),

@@ -755,10 +755,10 @@ def test_two_doors_behind_each_other_ask_for_what_each_wants(anna: Browser, sett
     assert [seen["post"] for seen in SEEN] == [FIELDS]
 
 
+@pytest.mark.parametrize("path", ["/decorated/", "/once/"])
 @pytest.mark.parametrize("headers", [{"HX-Request": "true", "Sec-Fetch-Mode": "cors"}, {"Sec-Fetch-Mode": "cors"}])
-def test_a_form_that_a_script_sends_in_vain_is_kept_too(anna: Browser, headers: dict[str, str]) -> None:
-    page = anna.confirm(anna.fill_in("/decorated/", FIELDS))
-    clock.offset = 130.0
+def test_a_form_that_a_script_sends_in_vain_is_kept_too(anna: Browser, path: str, headers: dict[str, str]) -> None:
+    page = anna.confirm(anna.fill_in(path, FIELDS))
     store = anna.session
     del store["stepup"]
     store.save()
@@ -1102,6 +1102,19 @@ def test_a_form_waits_for_what_its_door_demands_of_what_is_sent(op: RunningProvi
     anna.press(page)
 
     assert [seen["post"] for seen in SEEN] == [FIELDS]
+
+
+def test_who_sends_by_script_is_asked_for_what_the_page_demands_that_they_come_back_to(
+    browse: Callable[[str], Browser],
+) -> None:
+    anna = browse("anna")
+    token = anna.client.get("/form/").content.decode()
+    headers = {"Sec-Fetch-Mode": "cors", "X-CSRFToken": token, "Referer": "http://testserver/strict/"}
+
+    told = anna.send("/strict/", {"a": "1"}, headers=headers)
+
+    assert query(anna.client.get(told.json()["step_up_url"])["Location"])["max_age"] == "0"
+    assert query(anna.fill_in("/strict/", FIELDS)["Location"])["max_age"] == "600"
 
 
 @pytest.mark.parametrize("is_async", [False, True])
