@@ -206,9 +206,14 @@ def authentication_request(
         params["prompt"] = "none"
     if settings.audience:
         params["audience"] = settings.audience
-    if settings.pushed_requests:
+    if settings.signed_requests or settings.pushed_requests:
         try:
-            params = {"client_id": settings.client_id, "request_uri": provider.current().push(params)}
+            if settings.signed_requests:
+                # Outside the signature stays what OpenID Connect wants to find there too (Core 1.0, section 6.1).
+                signed = {"request": provider.current().signed_request(params)}
+                params = {name: params[name] for name in ("client_id", "response_type", "scope")} | signed
+            if settings.pushed_requests:
+                params = {"client_id": settings.client_id, "request_uri": provider.current().push(params)}
         except (ProviderError, TokenRequestRefused) as error:
             if silent:
                 raise

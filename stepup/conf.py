@@ -126,6 +126,7 @@ class Settings:
     private_key: str = field(repr=False)
     private_key_id: str
     pushed_requests: bool
+    signed_requests: bool
     cache: str | None
     userinfo: str
     user_claims: tuple[str, ...] | None
@@ -360,6 +361,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         private_key=read.take("PRIVATE_KEY", "", _string, "a private key in PEM"),
         private_key_id=read.take("PRIVATE_KEY_ID", "", _string, "the name of the private key"),
         pushed_requests=read.take("PUSHED_REQUESTS", False, _is_bool, "True or False"),
+        signed_requests=read.take("SIGNED_REQUESTS", False, _is_bool, "True or False"),
         cache=read.take(
             "CACHE", "default", lambda v: v is None or (_string(v) and v in django_settings.CACHES), _CACHE
         ),
@@ -469,6 +471,8 @@ def _check_values(read: _Reader, loaded: Settings) -> None:
         needed.append("OIDC_RP_CLIENT_SECRET")
     elif not loaded.private_key:
         read.add("E015", "STEPUP['CLIENT_AUTHENTICATION'] is 'private_key_jwt', but STEPUP['PRIVATE_KEY'] is not set.")
+    if loaded.signed_requests and not loaded.private_key:
+        read.add("E016", "STEPUP['SIGNED_REQUESTS'] is on, but STEPUP['PRIVATE_KEY'] is not set.")
     for name in needed:
         if not _string(getattr(django_settings, name, None)):
             read.add("E009", f"{name} is not set.")

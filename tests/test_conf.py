@@ -114,6 +114,7 @@ FULL = {
     "PRIVATE_KEY": "a private key",
     "PRIVATE_KEY_ID": "its name",
     "PUSHED_REQUESTS": True,
+    "SIGNED_REQUESTS": True,
     "CACHE": None,
     "USERINFO": "never",
     "USER_CLAIMS": ["email", "groups"],
@@ -153,6 +154,7 @@ def test_everything_can_be_said() -> None:
     assert settings.client_authentication == "private_key_jwt"
     assert (settings.private_key, settings.private_key_id) == ("a private key", "its name")
     assert settings.pushed_requests
+    assert settings.signed_requests
     assert settings.cache is None
     assert (settings.userinfo, settings.user_claims) == ("never", ("email", "groups"))
     assert (settings.keep_refresh_token, settings.renewal_grace) == (True, 0)
@@ -295,6 +297,7 @@ WRONG: dict[str, list[object]] = {
     "PRIVATE_KEY": [None, "", 5, b"key"],
     "PRIVATE_KEY_ID": [None, "", 5],
     "PUSHED_REQUESTS": [None, 1, "yes"],
+    "SIGNED_REQUESTS": [None, 1, "yes"],
     "CACHE": ["", "unknown", 5, ["default"], False],
     "USERINFO": [None, "", True, "sometimes"],
     "USER_CLAIMS": [None, "email", [5], [""], {"email": 1}],

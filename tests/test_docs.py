@@ -581,6 +581,7 @@ def test_the_settings_reference_has_the_defaults(settings: Any) -> None:
         "OIDC_TOKEN_USE_BASIC_AUTH": loaded.client_authentication == "client_secret_basic",
         "CLIENT_AUTHENTICATION": loaded.client_authentication,
         "PUSHED_REQUESTS": loaded.pushed_requests,
+        "SIGNED_REQUESTS": loaded.signed_requests,
         "CACHE": loaded.cache,
         "USERINFO": loaded.userinfo,
         "OIDC_TIMEOUT": loaded.timeout,
