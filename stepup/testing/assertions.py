@@ -218,7 +218,11 @@ def _not_asking(response: Any, needs: gate.Needs) -> str:
     request = request_of(response)
     requirement = gate.resolve(request, needs)
     asked = asked_by(response)
-    if asked is not None and asked.requirement == _enforced(requirement):
+    expected = [_enforced(requirement)]
+    if request.method not in challenge.SAFE_METHODS:
+        # A page is gone back to, where nothing is kept, and a form is sent from where it waits.
+        expected.append(expected[0].for_submission())
+    if asked is not None and asked.requirement in expected:
         return ""
     if asked is None:
         first = f"No step-up is asked for: it is {_what_it_is(response)}."

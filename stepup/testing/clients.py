@@ -232,7 +232,8 @@ class StepUpClient(_Browser, Client):
             choices: ``deny=True``, to deny on the phone; ``cancel=True``, to press "Cancel".
 
         Returns:
-            The page at the end: the one that was asked for, or the one that says why not.
+            The page at the end: the one that was asked for, or the one that says why not. Of a form that was kept it is
+            the page that shows it; ``client.post(page.context["action"])`` is the button there.
 
         Raises:
             AssertionError: the response is no challenge.
