@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, TypeGuard
@@ -116,16 +116,13 @@ async def aevidence(request: HttpRequest) -> Evidence | None:
 def claims(request: HttpRequest) -> Mapping[str, Any]:
     """The validated claims (``iss``, ``sub``, ``amr``, ``acr``, ``auth_time``) of the newest ID token.
 
-    Empty where there is none. What has been proved *in this session* is :func:`evidence`: a renewed ID token may carry
-    no ``amr`` though the user has passed multi-factor authentication before.
+    Empty where the OP has given none. What has been proved *in this session* is :func:`evidence`: a renewed ID token
+    may carry no ``amr`` though the user has passed multi-factor authentication before.
     """
     stored = _bound(request.session, request.session.get(EVIDENCE), request.user)
-    if stored is None:
+    if stored is None or not stored["sub"]:
         return {}
-    said = stored.get("said")
-    if not isinstance(said, dict):
-        said = _said_by(_evidence(request.session, stored, request.user))
-    return {"iss": conf.current().issuer, "sub": stored["sub"], **said}
+    return {"iss": conf.current().issuer, "sub": stored["sub"], **_said(request.session, stored, request.user)}
 
 
 def is_of(request: HttpRequest, sid: object) -> bool | None:
@@ -196,30 +193,38 @@ def record(
     *,
     proof_claims: Iterable[str] = (),
     renewal: bool = False,
+    stated: bool = False,
 ) -> Evidence:
     """Add the evidence in validated claims to the session of a user who is signed in.
 
     Args:
         renewal: whether the ID token renews a sign-in, so that nobody need have authenticated for it. What it says
             without a time is no fresher than it was.
+        stated: whether this site itself says so, and no ID token. The subject is then the one that is known, or empty,
+            which no OP's is: what is stated is about the user, so it stays when the OP says later who they are there.
     """
     now = int(clock.now())
     new = Evidence.from_claims(claims, proof_claims=proof_claims, now=now)
     old = read_evidence(request.session, user)
     together = new
-    if old and (old.issuer, old.subject) == (new.issuer, new.subject):
-        together = old.add(new, renewal=renewal)
+    if old and old.issuer == new.issuer and old.subject in (new.subject, ""):
+        together = replace(old, subject=new.subject).add(new, renewal=renewal)
     stored: dict[str, Any] = {
         "for": _whose(request.session, user),
         "iss": _mark(together.issuer),
         "sub": together.subject,
         "at": -now if together.auth_time is None else together.auth_time,
     }
-    if isinstance(sid := claims.get("sid"), str):
-        stored["sid"] = _mark(sid)
+    sid = _mark(claims["sid"]) if isinstance(claims.get("sid"), str) else None
+    said = {claim: claims[claim] for claim in ("auth_time", "acr", "amr") if _is_kept(claims, claim)}
+    if stated:
+        # The OP has not said a word, so its last one stands.
+        former = _bound(request.session, request.session.get(EVIDENCE), user) or {}
+        sid, said = former.get("sid"), _said(request.session, former, user)
+    if sid is not None:
+        stored["sid"] = sid
     if together.proofs:
         stored["proofs"] = {claim: _stored_times(together, claim, stored["at"]) for claim in together.proofs}
-    said = {claim: claims[claim] for claim in ("auth_time", "acr", "amr") if _is_kept(claims, claim)}
     if said != _said_by(together):
         # Only where it is not what the evidence says anyway: sessions are small.
         stored["said"] = said
@@ -404,6 +409,12 @@ def rotate(request: HttpRequest) -> SessionBase:
     return old
 
 
+def is_known_to_browser(request: HttpRequest, settings: conf.Settings) -> bool:
+    """Whether the session has the key that the browser came with: no other, from a sign-in in this very request."""
+    key = request.session.session_key
+    return key is not None and key == request.COOKIES.get(settings.session_cookie_name)
+
+
 def snapshot(session: SessionBase) -> dict[str, Any]:
     """What is on the session, apart from it."""
     return copy.deepcopy(dict(session.items()))
@@ -565,6 +576,12 @@ def _is_in_cookie(session: SessionBase) -> bool:
 
 def _is_kept(claims: Mapping[str, Any], claim: str) -> bool:
     return claim in claims and len(json.dumps(claims[claim])) <= KEPT_LENGTH
+
+
+def _said(session: SessionBase, stored: Mapping[str, Any], user: User) -> dict[str, Any]:
+    """What the newest ID token said of the authentication."""
+    said = stored.get("said")
+    return said if isinstance(said, dict) else _said_by(_evidence(session, stored, user))
 
 
 def _said_by(evidence: Evidence | None) -> dict[str, Any]:

@@ -230,7 +230,12 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             extra={"event": "elevated", "requirement": _name(requirement), "user_pk": self.user.pk},
         )
         signals.elevated.send_robust(
-            sender=Requirement, request=request, user=self.user, requirement=requirement, evidence=evidence
+            sender=Requirement,
+            request=request,
+            user=self.user,
+            requirement=requirement,
+            evidence=evidence,
+            by="provider",
         )
 
     def _judge(self, request: HttpRequest, pending: Pending, evidence: Evidence, received: Evidence) -> HttpResponse:

@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "templatetags.stepup": {"conf", "gate"},
     "backends": {"challenge", "clock", "conf", "exceptions", "id_token", "models", "provider", "session"},
     "renewal": {"backends", "challenge", "clock", "conf", "exceptions", "provider", "session", "vault"},
+    "statements": {"assurance", "clock", "conf", "exceptions", "links", "session", "signals"},
     "sign_out": {"clock", "conf", "exceptions", "links", "logout_token", "provider", "session", "verdicts"},
     "views": {
         "assurance", "backends", "challenge", "clock", "conf", "exceptions", "links", "provider", "renewal", "session",
