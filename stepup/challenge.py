@@ -33,6 +33,7 @@ __all__ = [
     "redirect_uri",
     "requirement_from",
     "safe_next",
+    "seconds_to_wait",
     "sign_in_anew",
     "step_up_url",
 ]
@@ -69,18 +70,28 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
 
     here = request.get_full_path()
     if session.settled(request, requirement, here, now=clock.now()) is not None:
+        session.note_attempt(request, requirement, conf.current(), now=clock.now(), lasting=True)
+        wait = seconds_to_wait(request, requirement)
         return verdicts.page(
             request,
             Verdict.IGNORED,
             user=request.user,
             requirement=requirement,
             reasons=[*map(str, decision.unmet), "the page still asks after a step-up that satisfied it"],
-            retry_url=step_up_url(requirement, here, again=True),
+            retry_url="" if wait else step_up_url(requirement, here, again=True),
+            wait=wait,
         )
     # Evidence that exists but is too old is not renewed by an OP that still has its own session, unless it is told to:
     # several ignore `max_age`.
     again = any(unmet.reason != "missing" for unmet in decision.unmet)
     return authentication_request(request, requirement=requirement, next_url=here, again=again)
+
+
+def seconds_to_wait(request: HttpRequest, requirement: Requirement | None) -> float:
+    """For how long the OP is not asked again for this requirement, which it was in vain; 0 where it may be."""
+    if requirement is None:
+        return 0
+    return session.seconds_to_wait(request, requirement, conf.current(), now=clock.now())
 
 
 def sign_in_anew(request: HttpRequest) -> HttpResponse:
@@ -128,6 +139,8 @@ def authentication_request(
 ) -> HttpResponse:
     """Send the browser to the OP with an authentication request (OpenID Connect Core 1.0, 3.1.2.1).
 
+    Where that was tried in vain too often, in this session and of late, it is not: the person gets a page that says so.
+
     Args:
         requirement: what the answer has to prove; ``None`` where signing in is all.
         next_url: where to go afterwards.
@@ -141,6 +154,8 @@ def authentication_request(
 
     settings = conf.current()
     user = request.user
+    if wait := seconds_to_wait(request, requirement):
+        return verdicts.page(request, Verdict.EXHAUSTED, user=user, requirement=requirement, wait=wait)
     try:
         endpoint = provider.current().endpoint("authorization_endpoint")
     except ProviderError as error:

@@ -32,9 +32,13 @@ EVIDENCE = "stepup"
 PENDING = "stepup_pending"
 SETTLED = "stepup_settled"
 RENEWAL = "stepup_renewal"
+ATTEMPTS = "stepup_attempts"
 
 #: For how long a step-up that was found satisfied must have satisfied its page too, in seconds.
 SETTLED_SECONDS = 10
+
+#: Of so many requirements the attempts are counted, those that were tried last: sessions are small.
+MAX_COUNTED = 8
 
 #: So much of Django's hash of the user's password is kept beside evidence, which a change of password thereby ends.
 AUTH_HASH_LENGTH = 6
@@ -477,6 +481,46 @@ def use_up_settled(request: HttpRequest) -> None:
     del request.session[SETTLED]
 
 
+def note_attempt(
+    request: HttpRequest, requirement: Requirement, settings: conf.Settings, *, now: float, lasting: bool = False
+) -> None:
+    """Note that a step-up for this requirement came to nothing.
+
+    Args:
+        lasting: it did though the OP satisfied it, so that the next time the OP does is no success either.
+    """
+    counted = _attempts(request, settings, now=now)
+    key = _counted_as(requirement, lasting=lasting)
+    counted[key] = [*counted.pop(key, ()), int(now)][-settings.max_attempts - 1 :]
+    for forgotten in list(counted)[:-MAX_COUNTED]:
+        del counted[forgotten]
+    request.session[ATTEMPTS] = {"for": str(request.user.pk), "at": counted}
+
+
+def forget_attempts(request: HttpRequest, requirement: Requirement) -> None:
+    """A step-up for this requirement was satisfied."""
+    stored = request.session.get(ATTEMPTS)
+    if isinstance(stored, dict) and isinstance(stored.get("at"), dict):
+        if stored["at"].pop(_counted_as(requirement), None) is not None:
+            request.session.modified = True
+        if not stored["at"]:
+            del request.session[ATTEMPTS]
+
+
+def seconds_to_wait(request: HttpRequest, requirement: Requirement, settings: conf.Settings, *, now: float) -> float:
+    """For how long no step-up for this requirement is to be tried by this user; 0 where one may be.
+
+    It is the visitor's own session that counts, so nobody can keep another person out.
+    """
+    counted = _attempts(request, settings, now=now)
+    times = sorted(
+        time for lasting in (False, True) for time in counted.get(_counted_as(requirement, lasting=lasting), ())
+    )
+    if len(times) <= settings.max_attempts:
+        return 0
+    return min(times[-settings.max_attempts - 1] + settings.attempts_within - now, settings.attempts_within)
+
+
 def spare_cookie(request: HttpRequest) -> None:
     """Keep the browser's session cookie where the session that it names was gone when the request came.
 
@@ -719,6 +763,24 @@ def _base_pending(
         started=base["added_on"],
         silent=True,
     )
+
+
+def _attempts(request: HttpRequest, settings: conf.Settings, *, now: float) -> dict[str, list[float]]:
+    """When the attempts of this user came to nothing that count still."""
+    stored = request.session.get(ATTEMPTS)
+    if not isinstance(stored, dict) or stored.get("for") != str(request.user.pk):
+        return {}
+    at = stored.get("at")
+    counted = {
+        key: [time for time in times if _is_time(time) and -settings.leeway <= now - time < settings.attempts_within]
+        for key, times in (at.items() if isinstance(at, dict) else ())
+        if isinstance(times, list)
+    }
+    return {key: times for key, times in counted.items() if times}
+
+
+def _counted_as(requirement: Requirement, *, lasting: bool = False) -> str:
+    return f"{_fingerprint(requirement)}{'!' if lasting else ''}"
 
 
 def _fingerprint(requirement: Requirement) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import secrets
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
@@ -16,6 +17,7 @@ from django.urls import NoReverseMatch, get_script_prefix, reverse
 from django.utils.cache import add_never_cache_headers
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
 
 from stepup import conf, signals
 from stepup.assurance import Decision, Evidence, Requirement
@@ -41,6 +43,7 @@ class Verdict(str, enum.Enum):
     INVALID = "invalid"
     EXPIRED = "expired"
     UNAVAILABLE = "unavailable"
+    EXHAUSTED = "exhausted"
 
 
 class _Text(NamedTuple):
@@ -111,7 +114,21 @@ _TEXTS = {
         _("This site could not reach it, or got no usable answer. Nothing was changed."),
         _("Wait a moment, and try again."),
     ),
+    Verdict.EXHAUSTED: _Text(
+        429,
+        _("This was tried often enough for now"),
+        _("It was tried several times in a short while, and came to nothing. The page stays shut."),
+        _("Ask whoever looks after this site for help, or try again later."),
+    ),
 }  # fmt: skip
+
+
+#: What to do where no other try is offered for a while.
+_ASK_AND_WAIT = ngettext_lazy(
+    "Ask whoever looks after this site for help. You can try again in %(minutes)d minute.",
+    "Ask whoever looks after this site for help. You can try again in %(minutes)d minutes.",
+    "minutes",
+)
 
 
 def judge(decision: Decision, received: Evidence) -> Verdict:
@@ -137,6 +154,7 @@ def page(
     requirement: Requirement | None = None,
     reasons: Sequence[str] = (),
     retry_url: str = "",
+    wait: float = 0,
 ) -> HttpResponse:
     """The page for a verdict other than satisfied; the log and the `refused` signal hear of it too.
 
@@ -145,8 +163,10 @@ def page(
         requirement: what was asked for, if anything.
         reasons: short words for whoever looks into it; never a value that came from outside.
         retry_url: where another try starts, if one makes sense.
+        wait: for how long no other try is offered, in seconds; 0 where that is not so.
     """
     text = _TEXTS[verdict]
+    minutes = math.ceil(wait / 60)
     reference = secrets.token_hex(4)
     logger.warning(
         "Step-up refused: %s (%s) [%s]",
@@ -172,7 +192,8 @@ def page(
             "verdict": verdict.value,
             "heading": text.heading,
             "what_happened": text.what_happened,
-            "what_to_do": text.what_to_do,
+            "what_to_do": _ASK_AND_WAIT % {"minutes": minutes} if wait else text.what_to_do,
+            "wait_minutes": minutes,
             "reasons": list(reasons),
             "retry_url": retry_url,
             "home_url": get_script_prefix(),
@@ -183,6 +204,8 @@ def page(
         },
         status=text.status,
     )
+    if wait and verdict is Verdict.EXHAUSTED:
+        response.headers["Retry-After"] = str(math.ceil(wait))  # RFC 6585, 4
     return private(response)
 
 

@@ -212,6 +212,7 @@ SESSION_KEYS = {
     "stepup_pending",
     "stepup_settled",
     "stepup_renewal",
+    "stepup_attempts",
     "oidc_states",
     "oidc_login_next",
     "oidc_id_token_expiration",
