@@ -6,6 +6,7 @@ Pure: no Django, no settings, no clock. The caller says what time it is.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
@@ -54,7 +55,8 @@ class Requirement:
         also: further requirements, every one of which must be satisfied too.
         name: what the requirement is called in settings, on pages and in the log; it proves nothing.
         documentation_url: where a page that refuses may send people to read about it.
-        enrol_url: where at the OP somebody without a second factor sets one up.
+        enrol_url: where at the OP somebody without a second factor sets one up. ``{return_url}`` in it becomes the URL,
+            encoded, at which the step-up starts again.
         unenrolled: ``"deny"``, or ``"enrol"`` to offer ``enrol_url`` where the OP could not confirm what is required.
 
     Raises:
@@ -110,9 +112,11 @@ class Requirement:
             raise ValueError("essential: must be True or False")
         if self.prompt is not None:
             _string("prompt", self.prompt)
-        for key in ("name", "documentation_url", "enrol_url"):
-            if type(getattr(self, key)) is not str:
-                raise ValueError(f"{key}: must be a string")
+        if type(self.name) is not str:
+            raise ValueError("name: must be a string")
+        for key in ("documentation_url", "enrol_url"):
+            if (value := getattr(self, key)) != "" and not is_link(value):
+                raise ValueError(f"{key}: must be an http or https URL, or a path of this site")
         if self.unenrolled not in ("deny", "enrol") or (self.unenrolled == "enrol" and not self.enrol_url):
             raise ValueError("unenrolled: must be 'deny', or 'enrol' beside an enrol_url")
         if not isinstance(self.also, (list, tuple)):
@@ -195,6 +199,13 @@ class Requirement:
     def proof_claims(self) -> frozenset[str]:
         """The names of the claims, apart from ``amr`` and ``acr``, that can prove it."""
         return frozenset(self.claims).union(*(other.proof_claims for other in self.also))
+
+
+def is_link(value: object) -> bool:
+    """Whether a page may link to it: a URL of http or https, or a path of this site. Nothing that a browser runs."""
+    if type(value) is not str or not value.isprintable() or any(mark in value for mark in ' \\"<>'):
+        return False
+    return re.match(r"https?://[^/?#]|/(?!/)", value) is not None
 
 
 def _restored(plain: Mapping[str, Any], name: str) -> Requirement:
