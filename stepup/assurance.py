@@ -50,6 +50,7 @@ class Requirement:
             (OpenID Connect Core 1.0, 5.5.1.1), instead of the voluntary ``acr_values``.
         prompt: the ``prompt`` to ask with, for OPs that need one.
         params: further parameters for the authentication request.
+        step_up_url: the URL name or the path of a page of this site's own, where this is proved instead of at the OP.
         submit_max_age: the same as ``max_age``, for unsafe methods: longer, so that a form which was opened in time can
             still be sent. ``None``: as ``max_age``.
         also: further requirements, every one of which must be satisfied too.
@@ -71,6 +72,7 @@ class Requirement:
     essential: bool = False
     prompt: str | None = None
     params: Mapping[str, str] = field(default_factory=dict, hash=False)
+    step_up_url: str = ""
     submit_max_age: int | None = None
     also: tuple[Requirement, ...] = ()
     name: str = field(default="", compare=False)
@@ -112,6 +114,8 @@ class Requirement:
             raise ValueError("essential: must be True or False")
         if self.prompt is not None:
             _string("prompt", self.prompt)
+        if self.step_up_url != "" and not _is_page(self.step_up_url):
+            raise ValueError("step_up_url: must be a URL name, or a path of this site")
         if type(self.name) is not str:
             raise ValueError("name: must be a string")
         for key in ("documentation_url", "enrol_url"):
@@ -208,6 +212,14 @@ def is_link(value: object) -> bool:
     return re.match(r"https?://[^/?#]|/(?!/)", value) is not None
 
 
+def _is_page(value: object) -> bool:
+    if type(value) is not str:
+        return False
+    return (
+        is_link(value) and value.startswith("/") if "/" in value else value.split() == [value] and value.isprintable()
+    )
+
+
 def _restored(plain: Mapping[str, Any], name: str) -> Requirement:
     return Requirement.from_mapping(plain, name=name)
 
@@ -227,7 +239,7 @@ _DEFAULTS: Mapping[str, Any] = {
     **{key: [] for key in ("amr", "acr", "acr_values", "also")},
     **{key: {} for key in ("claims", "params")},
     **dict.fromkeys(("max_age", "submit_max_age", "prompt")),
-    **dict.fromkeys(("documentation_url", "enrol_url"), ""),
+    **dict.fromkeys(("step_up_url", "documentation_url", "enrol_url"), ""),
     "essential": False,
     "unenrolled": "deny",
 }

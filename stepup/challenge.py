@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import urlencode
 
+from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render, resolve_url
-from django.urls import get_script_prefix, reverse
+from django.urls import NoReverseMatch, get_script_prefix, reverse
 from django.utils.crypto import get_random_string
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
@@ -140,6 +141,7 @@ def authentication_request(
     """Send the browser to the OP with an authentication request (OpenID Connect Core 1.0, 3.1.2.1).
 
     Where that was tried in vain too often, in this session and of late, it is not: the person gets a page that says so.
+    And what is proved on a page of the site's own has them sent there, signed in or not: that page sees to it.
 
     Args:
         requirement: what the answer has to prove; ``None`` where signing in is all.
@@ -154,6 +156,9 @@ def authentication_request(
 
     settings = conf.current()
     user = request.user
+    parts = _unmet_parts(request, requirement, settings)
+    if (page := next((part.step_up_url for part in parts if part.step_up_url), "")) and requirement is not None:
+        return _own_page(request, requirement, page, next_url)
     if wait := seconds_to_wait(request, requirement):
         return verdicts.page(request, Verdict.EXHAUSTED, user=user, requirement=requirement, wait=wait)
     try:
@@ -174,7 +179,7 @@ def authentication_request(
     )
     params = {
         **_extra_params(request, settings),
-        **_asked(_unmet_parts(request, requirement, settings), again=again, settings=settings),
+        **_asked(parts, again=again, settings=settings),
         **_hints(request, user),
         "response_type": "code",
         "client_id": settings.client_id,
@@ -199,6 +204,28 @@ def authentication_request(
     session.add_pending(request, pending, settings)
     separator = "&" if "?" in endpoint else "?"
     return private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
+
+
+def _own_page(request: HttpRequest, requirement: Requirement, page: str, next_url: str) -> HttpResponse:
+    """Send the browser to the page of this site's own where a requirement is proved; `next` says where to go then."""
+    back = safe_next(request, next_url)
+    try:
+        url = page if page.startswith("/") else reverse(page)
+    except NoReverseMatch:
+        reason = "step_up_url: no such page"
+    else:
+        if session.may_go(request, requirement, back, now=clock.now()):
+            separator = "&" if "?" in url else "?"
+            return private(HttpResponseRedirect(f"{url}{separator}{urlencode({REDIRECT_FIELD_NAME: back})}"))
+        reason = "step_up_url: leads back without a statement that satisfies it"
+    return verdicts.page(
+        request,
+        Verdict.IGNORED,
+        user=request.user,
+        requirement=requirement,
+        reasons=[reason],
+        retry_url=step_up_url(requirement, back),
+    )
 
 
 def redirect_uri(request: HttpRequest) -> str:

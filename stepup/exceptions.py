@@ -76,18 +76,3 @@ class AccountRefused(StepUpError):
 
     def __str__(self) -> str:
         return f"account: {self.reason}"
-
-
-class StatementRefused(StepUpError):
-    """What the site states about its user cannot be recorded.
-
-    Attributes:
-        reason: one short word: ``"anonymous"`` (nobody is signed in) or ``"ended"`` (the session has been ended since).
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"statement: {self.reason}"

@@ -33,9 +33,15 @@ PENDING = "stepup_pending"
 SETTLED = "stepup_settled"
 RENEWAL = "stepup_renewal"
 ATTEMPTS = "stepup_attempts"
+WAY = "stepup_way"
 
 #: For how long a step-up that was found satisfied must have satisfied its page too, in seconds.
 SETTLED_SECONDS = 10
+
+#: So often within so many seconds somebody is sent to the site's own page for one thing: a person is slower, and a page
+#: that sends them back at once, without asking for anything, would go on for ever.
+WAYS = 5
+WAY_SECONDS = 10
 
 #: Of so many requirements the attempts are counted, those that were tried last: sessions are small.
 MAX_COUNTED = 8
@@ -519,6 +525,19 @@ def seconds_to_wait(request: HttpRequest, requirement: Requirement, settings: co
     if len(times) <= settings.max_attempts:
         return 0
     return min(times[-settings.max_attempts - 1] + settings.attempts_within - now, settings.attempts_within)
+
+
+def may_go(request: HttpRequest, requirement: Requirement, path: str, *, now: float) -> bool:
+    """Whether the browser may be sent to the site's own page for this requirement, or goes round in circles there."""
+    stored, about = request.session.get(WAY), [_fingerprint(requirement), path]
+    times: list[float] = []
+    if isinstance(stored, list) and stored[:2] == about:
+        times = [time for time in stored[2:] if _is_time(time) and abs(now - time) < WAY_SECONDS]
+    if len(times) >= WAYS:
+        del request.session[WAY]
+        return False
+    request.session[WAY] = [*about, *times, int(now)]
+    return True
 
 
 def spare_cookie(request: HttpRequest) -> None:

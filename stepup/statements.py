@@ -10,17 +10,33 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
 from stepup import clock, conf, links, session, signals
 from stepup.assurance import MAX_VALUE_LENGTH, MAX_VALUES, Evidence, Requirement
-from stepup.exceptions import StatementRefused
+from stepup.exceptions import StepUpError
 
-__all__ = ["arecord", "record"]
+__all__ = ["StatementRefused", "arecord", "record"]
 
 logger = logging.getLogger("stepup")
 
 _COLLECTIONS = (list, tuple, set, frozenset)
+
+
+class StatementRefused(StepUpError, PermissionDenied):
+    """What the site states about its user cannot be recorded. Where nobody catches it, Django answers with a 403.
+
+    Attributes:
+        reason: one short word: ``"anonymous"`` (nobody is signed in) or ``"ended"`` (the session has been ended since).
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"statement: {self.reason}"
 
 
 def record(

@@ -213,6 +213,7 @@ SESSION_KEYS = {
     "stepup_settled",
     "stepup_renewal",
     "stepup_attempts",
+    "stepup_way",
     "oidc_states",
     "oidc_login_next",
     "oidc_id_token_expiration",
