@@ -166,7 +166,9 @@ class Requirement:
     @classmethod
     def all_of(cls, *requirements: Requirement) -> Requirement:
         """One that is satisfied where every one of these is, each by evidence of its own age."""
-        first, *others = dict.fromkeys(part for requirement in requirements for part in requirement.parts)
+        # Two that prove the same under different names are two: one of them may be enforced, and the other reported.
+        parts = {(part.name, part): part for requirement in requirements for part in requirement.parts}
+        first, *others = parts.values()
         if not others:
             return first
         return cls(also=(first, *others), name=" & ".join(filter(None, (part.name for part in (first, *others)))))

@@ -12,9 +12,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from stepup import gate
-from stepup.assurance import Requirement
 from stepup.conf import DEFAULT_REQUIREMENT
-from stepup.gate import Aged, Needs
+from stepup.gate import Aged, Needs, Single
 
 __all__ = ["mfa_required", "stepup_required"]
 
@@ -24,35 +23,58 @@ View = TypeVar("View", bound=Callable[..., HttpResponseBase | Awaitable[HttpResp
 @overload
 def mfa_required(view: View) -> View: ...
 @overload
-def mfa_required(*, max_age: int | None = None) -> Callable[[View], View]: ...
-def mfa_required(view: Callable[..., Any] | None = None, *, max_age: int | None = None) -> Any:
+def mfa_required(*, max_age: int | None = None, submit_max_age: int | None = None) -> Callable[[View], View]: ...
+def mfa_required(
+    view: Callable[..., Any] | None = None, *, max_age: int | None = None, submit_max_age: int | None = None
+) -> Any:
     """Let only users through who have passed multi-factor authentication: the requirement named ``mfa``.
 
     Use it bare or called, on functions only; class-based views take :class:`stepup.mixins.MFARequiredMixin`.
 
     Args:
-        max_age: how many seconds ago they may have authenticated, at the most; in place of the requirement's own.
+        max_age: how many seconds ago they may have authenticated, at the most; in place of the requirement's own. With
+            0 it opens once for each time that they do.
+        submit_max_age: beside ``max_age``, the same for unsafe methods such as POST: longer, so that a form which was
+            opened in time can be sent.
     """
-    door = _door(DEFAULT_REQUIREMENT if max_age is None else Aged(DEFAULT_REQUIREMENT, max_age))
+    door = _door(_aged(DEFAULT_REQUIREMENT, max_age, submit_max_age))
     return door if view is None else door(view)
 
 
 @overload
 def stepup_required(requirement: View) -> View: ...
 @overload
-def stepup_required(requirement: Callable[[HttpRequest], str | Requirement]) -> Callable[[View], View]: ...
+def stepup_required(requirement: Callable[[HttpRequest], Single | tuple[Single, ...]]) -> Callable[[View], View]: ...
 @overload
-def stepup_required(requirement: str | Requirement = ..., *, max_age: int | None = None) -> Callable[[View], View]: ...
-def stepup_required(requirement: Any = DEFAULT_REQUIREMENT, *, max_age: int | None = None) -> Any:
-    """Let only users through who satisfy a requirement.
+def stepup_required(
+    requirement: Single = ..., *others: Single, max_age: int | None = None, submit_max_age: int | None = None
+) -> Callable[[View], View]: ...
+def stepup_required(
+    requirement: Any = DEFAULT_REQUIREMENT,
+    *others: Single,
+    max_age: int | None = None,
+    submit_max_age: int | None = None,
+) -> Any:
+    """Let only users through who satisfy a requirement, or several.
 
     Args:
         requirement: a name from ``STEPUP["REQUIREMENTS"]``, a :class:`~stepup.Requirement`, or a function that takes
-            the request and returns either. Used bare, as ``@stepup_required``, it is the requirement named ``mfa``.
-        max_age: with a name only: how many seconds ago they may have authenticated, in place of the requirement's own.
+            the request and returns either, or a tuple of them. Used bare, as ``@stepup_required``, it is the
+            requirement named ``mfa``.
+        others: further names or requirements, which must be satisfied too.
+        max_age: with one name only: how many seconds ago they may have authenticated, in place of the requirement's
+            own. With 0 it opens once for each time that they do.
+        submit_max_age: beside ``max_age``, the same for unsafe methods such as POST.
+
+    Raises:
+        TypeError, ValueError: where the view is defined, if these do not go together.
     """
-    if max_age is not None:
-        return _door(Aged(requirement, max_age))
+    if others:
+        if max_age is not None or submit_max_age is not None:
+            raise TypeError("max_age goes with the name of one requirement")
+        return _door((requirement, *others))
+    if max_age is not None or submit_max_age is not None:
+        return _door(_aged(requirement, max_age, submit_max_age))
     if not callable(requirement):
         return _door(requirement)
     bare = _door(DEFAULT_REQUIREMENT)(requirement)
@@ -66,6 +88,14 @@ def stepup_required(requirement: Any = DEFAULT_REQUIREMENT, *, max_age: int | No
         return bare(first, *args, **kwargs) if isinstance(first, HttpRequest) else _door(requirement)(first)
 
     return either
+
+
+def _aged(name: str, max_age: int | None, submit_max_age: int | None) -> Needs:
+    if max_age is None:
+        if submit_max_age is not None:
+            raise TypeError("submit_max_age goes with max_age")
+        return name
+    return Aged(name, max_age, submit_max_age)
 
 
 def _door(needs: Needs) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from inspect import iscoroutine
 from typing import Any, Literal
 
@@ -65,6 +65,8 @@ class Aged:
         Requirement(max_age=self.max_age, submit_max_age=self.submit_max_age)
 
 
+_Visitor = tuple[AbstractBaseUser | AnonymousUser, Evidence | None]
+
 Single = str | Requirement | Aged
 #: What a door may be given: the name of a requirement, a requirement, several that must all be satisfied, or a function
 #: that picks for a request.
@@ -104,14 +106,12 @@ def decide(request: HttpRequest, needs: Needs) -> Decision:
 
     One that is only reported is satisfied by whoever is signed in.
     """
-    requirement = resolve(request, needs)
-    return _leniently(requirement, _judge(request, requirement))
+    return _decide(request, needs, _visitor(request))
 
 
 async def adecide(request: HttpRequest, needs: Needs) -> Decision:
     """As :func:`decide`, from asynchronous code."""
-    requirement = resolve(request, needs)
-    return _leniently(requirement, await _ajudge(request, requirement))
+    return _decide(request, needs, await _avisitor(request))
 
 
 def check(request: HttpRequest, needs: Needs) -> HttpResponse | None:
@@ -134,21 +134,15 @@ def admit(request: HttpRequest, needs: Needs) -> HttpResponse | Literal[Passage.
             return None
     elif type(needs) is Aged and _is_plainly_allowed(request, needs.name, needs.max_age):
         return None
-    requirement = resolve(request, needs)
-    decision = _judge(request, requirement)
-    if report_only.covers(requirement):
-        return _report(request, requirement, decision)
-    return None if decision.satisfied else challenge.answer(request, requirement, decision)
+    answer = _admission(request, needs, _visitor(request))
+    return answer() if callable(answer) else answer
 
 
 async def aadmit(request: HttpRequest, needs: Needs) -> HttpResponse | Literal[Passage.UNSEALED] | None:
     """As :func:`admit`, from asynchronous code."""
-    requirement = resolve(request, needs)
-    decision = await _ajudge(request, requirement)
+    answer = _admission(request, needs, await _avisitor(request))
     # The answer may take a session to save or the OP to be asked: work for a thread, and seldom done.
-    if report_only.covers(requirement):
-        return UNSEALED if decision.satisfied else await sync_to_async(_report)(request, requirement, decision)
-    return None if decision.satisfied else await sync_to_async(challenge.answer)(request, requirement, decision)
+    return await sync_to_async(answer)() if callable(answer) else answer
 
 
 def refuse(request: HttpRequest, needs: Needs) -> HttpResponse | None:
@@ -156,9 +150,9 @@ def refuse(request: HttpRequest, needs: Needs) -> HttpResponse | None:
 
     One that is only reported is enforced here: the view has been left, and there is nothing to go on with.
     """
-    requirement = resolve(request, needs)
-    decision = _judge(request, requirement)
-    return None if decision.satisfied else challenge.answer(request, requirement, decision)
+    requirement, visitor = resolve(request, needs), _visitor(request)
+    decision = _judge(request, requirement, visitor)
+    return None if decision.satisfied else _refuse(request, requirement, decision, visitor)
 
 
 def guard(request: HttpRequest, needs: Needs, view: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -185,15 +179,12 @@ def demand(request: HttpRequest, needs: Needs = DEFAULT_REQUIREMENT) -> None:
     Raises:
         StepUpRequired: it is not.
     """
-    requirement = resolve(request, needs)
-    _demand(request, needs, requirement, _judge(request, requirement))
+    _demand(request, needs, _visitor(request))
 
 
 async def ademand(request: HttpRequest, needs: Needs = DEFAULT_REQUIREMENT) -> None:
     """As :func:`demand`, from asynchronous code."""
-    requirement = resolve(request, needs)
-    decision = await _ajudge(request, requirement)
-    await sync_to_async(_demand)(request, needs, requirement, decision)
+    await sync_to_async(_demand)(request, needs, await _avisitor(request))
 
 
 def mark(view: Callable[..., Any], needs: Needs, door: str = "decorator") -> Callable[..., Any]:
@@ -232,43 +223,69 @@ def seal(response: Any) -> Any:
     return response
 
 
-def _report(
-    request: HttpRequest, requirement: Requirement, decision: Decision
-) -> HttpResponse | Literal[Passage.UNSEALED]:
-    if decision.satisfied:
-        return UNSEALED
-    report_only.report(request, requirement, decision)
-    return (report_only.sign_in(request) if decision is NOT_SIGNED_IN else None) or UNSEALED
-
-
-def _leniently(requirement: Requirement, decision: Decision) -> Decision:
-    if decision.satisfied or decision is NOT_SIGNED_IN or not report_only.covers(requirement):
-        return decision
-    return SATISFIED
-
-
-def _demand(request: HttpRequest, needs: Needs, requirement: Requirement, decision: Decision) -> None:
-    if report_only.covers(requirement):
-        if not decision.satisfied:
-            report_only.report(request, requirement, decision)
-    elif decision.satisfied:
-        remember(request)
-    else:
-        raise StepUpRequired(needs)
-
-
-def _judge(request: HttpRequest, requirement: Requirement) -> Decision:
+def _visitor(request: HttpRequest) -> _Visitor:
     user = request.user
-    evidence = session.read_evidence(request.session, user) if user.is_authenticated else None
-    return _decision(request, user, requirement, evidence)
+    return user, session.read_evidence(request.session, user) if user.is_authenticated else None
 
 
-async def _ajudge(request: HttpRequest, requirement: Requirement) -> Decision:
+async def _avisitor(request: HttpRequest) -> _Visitor:
     user = await request.auser()
     # From here on `request.user` can be asked in asynchronous code too, by a template for one.
     request.user = user
-    evidence = await session.aread_evidence(request.session, user) if user.is_authenticated else None
-    return _decision(request, user, requirement, evidence)
+    return user, await session.aread_evidence(request.session, user) if user.is_authenticated else None
+
+
+def _admission(
+    request: HttpRequest, needs: Needs, visitor: _Visitor
+) -> Callable[[], HttpResponse | Literal[Passage.UNSEALED] | None] | Literal[Passage.UNSEALED] | None:
+    """As :func:`admit`; or what makes the answer."""
+    enforced, tried = report_only.parted(resolve(request, needs))
+    if enforced is not None:
+        decision = _judge(request, enforced, visitor)
+        if not decision.satisfied:
+            return partial(_refuse, request, enforced, decision, visitor)
+    if tried is None:
+        return None
+    decision = _judge(request, tried, visitor)
+    if not decision.satisfied:
+        return partial(_report, request, tried, decision, is_all=enforced is None)
+    return UNSEALED if enforced is None else None
+
+
+def _refuse(request: HttpRequest, requirement: Requirement, decision: Decision, visitor: _Visitor) -> HttpResponse:
+    """The answer that asks for all that this page's doors need, at once."""
+    needs = [needs for _, needs in getattr(getattr(request.resolver_match, "func", None), "stepup_doors", ())]
+    others = (report_only.parted(resolve(request, each))[0] for each in needs if not callable(each))
+    unmet = [each for each in others if each is not None and not _judge(request, each, visitor).satisfied]
+    together = Requirement.all_of(requirement, *unmet)
+    if together != requirement:
+        requirement, decision = together, _judge(request, together, visitor)
+    return challenge.answer(request, requirement, decision)
+
+
+def _report(
+    request: HttpRequest, requirement: Requirement, decision: Decision, *, is_all: bool
+) -> HttpResponse | Literal[Passage.UNSEALED] | None:
+    report_only.report(request, requirement, decision)
+    if not is_all:
+        return None
+    return (report_only.sign_in(request) if decision is NOT_SIGNED_IN else None) or UNSEALED
+
+
+def _decide(request: HttpRequest, needs: Needs, visitor: _Visitor) -> Decision:
+    enforced, tried = report_only.parted(resolve(request, needs))
+    decision = _judge(request, enforced or tried, visitor)  # type: ignore[arg-type] # one of them is there
+    return decision if enforced is not None or decision is NOT_SIGNED_IN else SATISFIED
+
+
+def _demand(request: HttpRequest, needs: Needs, visitor: _Visitor) -> None:
+    enforced, tried = report_only.parted(resolve(request, needs))
+    if enforced is not None:
+        if not _judge(request, enforced, visitor).satisfied:
+            raise StepUpRequired(needs)
+        remember(request)
+    if tried is not None and not (decision := _judge(request, tried, visitor)).satisfied:
+        report_only.report(request, tried, decision)
 
 
 def _is_plainly_allowed(request: HttpRequest, name: str, max_age: int | None) -> bool:
@@ -287,12 +304,8 @@ def _is_plainly_allowed(request: HttpRequest, name: str, max_age: int | None) ->
     )
 
 
-def _decision(
-    request: HttpRequest,
-    user: AbstractBaseUser | AnonymousUser,
-    requirement: Requirement,
-    evidence: Evidence | None,
-) -> Decision:
+def _judge(request: HttpRequest, requirement: Requirement, visitor: _Visitor) -> Decision:
+    user, evidence = visitor
     if not user.is_authenticated:
         return NOT_SIGNED_IN
     settings = conf.current()
@@ -301,19 +314,23 @@ def _decision(
     now = clock.now()
     needed = requirement if request.method in challenge.SAFE_METHODS else requirement.for_submission()
     decision = settings.judge(evidence, needed, now=now)
-    if decision.satisfied:
-        return decision
     # What was proved on the way here is fresh for this request, and for all doors that it passes.
-    let_through: float | None = getattr(request, "_stepup_fresh_since", None)
-    since = let_through
+    since: float | None = getattr(request, "_stepup_fresh_since", None)
+    is_first = since is None
     if since is None:
         since = session.settled(request, requirement, request.get_full_path(), now=now)
-    if since is None or not settings.judge(evidence, needed.within(now - since), now=now):
-        return decision
-    if let_through is None:
+    if decision.satisfied and since is None and any(part.max_age == 0 for part in needed.parts):
+        # Proof for one showing, and another page has had it.
+        return Decision((Unmet("auth_time", "stale"),))
+    if not decision.satisfied:
+        if since is None or not settings.judge(evidence, needed.within(now - since), now=now):
+            return decision
+        decision = SATISFIED
+    if is_first and since is not None:
+        # Also where the page could be shown without: it is for one showing.
         request._stepup_fresh_since = since  # type: ignore[attr-defined]
         session.use_up_settled(request)
-    return SATISFIED
+    return decision
 
 
 def _single(wanted: object) -> Requirement:

@@ -20,7 +20,6 @@ from stepup.assurance import Requirement
 from stepup.conf import Settings
 from stepup.gate import Aged
 from stepup.middleware import StepUpMiddleware, entry_for, is_own, names_of
-from stepup.mixins import StepUpRequiredMixin
 
 __all__ = ["Door", "Entry", "Recorded", "compare", "entries", "parse", "render", "requirement_name", "unmatched"]
 
@@ -133,8 +132,9 @@ def unmatched(protected: Iterable[str], found: Iterable[Entry]) -> list[str]:
 
 
 def noted(callback: Callable[..., Any]) -> list[Any]:
-    """What the doors that can be seen on a view were given."""
-    return [needs for _, needs, _ in _noted(callback)]
+    """What the doors that can be seen on a view were given, of several together each."""
+    given = [needs for _, needs, _ in _noted(callback)]
+    return [each for needs in given for each in (needs if isinstance(needs, tuple) else (needs,))]
 
 
 def requirement_name(needs: Any) -> str | None:
@@ -151,9 +151,17 @@ def describe(needs: Any, settings: Settings) -> str:
             text += json.dumps(needs.to_mapping(), separators=(",", ":"), sort_keys=True)
         return text + (REPORT_ONLY if report_only.covers(needs, settings) else "")
     if (name := requirement_name(needs)) is not None:
-        text = f"{name}(max_age={needs.max_age})" if isinstance(needs, Aged) else name
-        return text + (REPORT_ONLY if name in settings.report_only else "")
+        return name + _ages(needs) + (REPORT_ONLY if name in settings.report_only else "")
+    if isinstance(needs, tuple) and needs:
+        return " + ".join(describe(each, settings) for each in needs)
     return f"per request: {path_of(needs)}" if callable(needs) else f"invalid: {needs!r}"
+
+
+def _ages(needs: Any) -> str:
+    if not isinstance(needs, Aged):
+        return ""
+    submit = "" if needs.submit_max_age is None else f", submit_max_age={needs.submit_max_age}"
+    return f"(max_age={needs.max_age}{submit})"
 
 
 def path_of(thing: Any) -> str:
@@ -193,8 +201,7 @@ def _noted(callback: Any) -> Iterator[tuple[str, Any, str]]:
     if not doors and hasattr(callback, "stepup_requirement"):
         doors = (("decorator", callback.stepup_requirement),)
     for kind, needs in doors:
-        picks = kind == "mixin" and view_class.get_requirement is not StepUpRequiredMixin.get_requirement
-        yield kind, view_class.get_requirement if picks else needs, ""
+        yield kind, needs, ""
     # Not a dictionary: a mistake, such as a list, may be no key of one.
     by_needs: list[tuple[Any, list[str]]] = []
     for method in getattr(view_class, "http_method_names", ()):

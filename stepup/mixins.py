@@ -19,7 +19,8 @@ class StepUpRequiredMixin:
     """Let only users through who satisfy :attr:`requirement`. It goes before the view: ``class Page(Mixin, ListView)``.
 
     Attributes:
-        requirement: a name from ``STEPUP["REQUIREMENTS"]`` or a :class:`~stepup.Requirement`.
+        requirement: a name from ``STEPUP["REQUIREMENTS"]``, a :class:`~stepup.Requirement`, or a tuple of several that
+            must all be satisfied.
 
     Raises:
         TypeError: where a class is defined that puts a view before it, because the view would never ask.
@@ -36,7 +37,10 @@ class StepUpRequiredMixin:
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
         view: Callable[..., Any] = super().as_view(**initkwargs)  # type: ignore[misc] # View's, as checked above
-        return gate.mark(view, initkwargs.get("requirement", cls.requirement), "mixin")
+        # What picks one for each request is called by `dispatch`, with a view at hand.
+        picks = cls.get_requirement is not StepUpRequiredMixin.get_requirement
+        needs: Any = cls.get_requirement if picks else initkwargs.get("requirement", cls.requirement)
+        return gate.mark(view, needs, "mixin")
 
     def get_requirement(self) -> Needs:
         """The requirement for this very request; override it where that depends on something."""

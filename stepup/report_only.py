@@ -19,7 +19,7 @@ from django.utils.encoding import escape_uri_path
 from stepup import challenge, conf, signals
 from stepup.assurance import Decision, Requirement
 
-__all__ = ["covers", "note_sign_in", "report", "sign_in"]
+__all__ = ["covers", "note_sign_in", "parted", "report", "sign_in"]
 
 logger = logging.getLogger("stepup")
 
@@ -33,9 +33,26 @@ def covers(requirement: Requirement, settings: conf.Settings | None = None) -> b
     return requirement is named or _without_age(requirement) == _without_age(named)
 
 
+def parted(requirement: Requirement) -> tuple[Requirement | None, Requirement | None]:
+    """What of a requirement is enforced, and what is only reported; None for nothing."""
+    settings = conf.current()
+    if not settings.report_only:
+        return requirement, None
+    if covers(requirement, settings):
+        return None, requirement
+    tried: list[Requirement] = []
+    enforced: list[Requirement] = []
+    for part in requirement.parts:
+        (tried if covers(part, settings) else enforced).append(part)
+    if not tried:
+        return requirement, None
+    return Requirement.all_of(*enforced) if enforced else None, Requirement.all_of(*tried) if tried else None
+
+
 def _without_age(requirement: Requirement) -> dict[str, Any]:
     plain = requirement.to_mapping()
-    plain.pop("max_age", None)
+    for key in ("max_age", "submit_max_age"):
+        plain.pop(key, None)
     return plain
 
 

@@ -158,7 +158,7 @@ def shows(
     Args:
         max_age: in place of the requirement's own, in seconds.
     """
-    if requirement.also:
+    if requirement.also or max_age == 0:
         return False
     now, limit = clock.now(), settings.max_evidence_age
     newest = now + settings.leeway
@@ -168,11 +168,14 @@ def shows(
     elif limit is not None:
         oldest = now - settings.leeway - limit
     try:
-        stored: Any = session[EVIDENCE]
+        # Each look through the session's own methods costs as much as half of all this.
+        held: Any = session._session  # type: ignore[attr-defined] # the stubs leave it out
+        stored = held[EVIDENCE]
         if (
-            stored["for"] != f"{user.pk} {session[HASH_SESSION_KEY][:AUTH_HASH_LENGTH]}"
+            stored["for"] != f"{user.pk} {held[HASH_SESSION_KEY][:AUTH_HASH_LENGTH]}"
             or stored["iss"] != _mark(settings.issuer)
             or type(stored["sub"]) is not str
+            or (SETTLED in held and abs(now - held[SETTLED][2]) < SETTLED_SECONDS)
         ):
             return False
         for claim, values in requirement.wanted:
@@ -186,7 +189,7 @@ def shows(
                         break
             else:
                 return False
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, IndexError, TypeError, AttributeError):
         return False
     return user.is_authenticated
 
@@ -371,11 +374,8 @@ def add_pending(request: HttpRequest, pending: Pending, settings: conf.Settings)
         entry["user"] = pending.user
     if pending.silent:
         entry["silent"] = True
-    if (requirement := pending.requirement) is not None:
-        if settings.requirements.get(requirement.name) == requirement:
-            entry["need"] = requirement.name
-        else:
-            entry["need"] = {**requirement.to_mapping(), "name": requirement.name}
+    if pending.requirement is not None:
+        entry["need"] = _packed(pending.requirement, settings)
     kept[pending.state] = entry
     request.session[PENDING] = kept
 
@@ -469,9 +469,11 @@ def settled(request: HttpRequest, requirement: Requirement, path: str, *, now: f
     if (
         isinstance(stored, list)
         and len(stored) == 4
-        and stored[:2] == [_fingerprint(requirement), path]
+        and isinstance(stored[0], list)
+        and stored[1] == path
         and all(map(_is_time, stored[2:]))
         and abs(now - stored[2]) < SETTLED_SECONDS
+        and all(_fingerprint(part) in stored[0] for part in requirement.parts)
     ):
         return float(stored[3])
     return None
@@ -479,11 +481,11 @@ def settled(request: HttpRequest, requirement: Requirement, path: str, *, now: f
 
 def settle(request: HttpRequest, requirement: Requirement, path: str, *, now: float, since: float) -> None:
     """Note that a step-up was found satisfied, see :func:`settled`."""
-    request.session[SETTLED] = [_fingerprint(requirement), path, int(now), int(since)]
+    request.session[SETTLED] = [[_fingerprint(part) for part in requirement.parts], path, int(now), int(since)]
 
 
 def use_up_settled(request: HttpRequest) -> None:
-    """The page has been shown for it."""
+    """The page is shown."""
     del request.session[SETTLED]
 
 
@@ -736,17 +738,26 @@ def _pendings(session: SessionBase, settings: conf.Settings, *, now: float) -> d
     }
 
 
+def _packed(requirement: Requirement, settings: conf.Settings) -> str | dict[str, Any] | list[Any]:
+    if settings.requirements.get(requirement.name) == requirement:
+        return requirement.name
+    if requirement.wanted:
+        return {**requirement.to_mapping(), "name": requirement.name}
+    return [_packed(part, settings) for part in requirement.parts]
+
+
+def _unpacked(need: Any, settings: conf.Settings) -> Requirement:
+    if isinstance(need, str):
+        return settings.requirements[need]
+    if isinstance(need, list):
+        return Requirement.all_of(*(_unpacked(part, settings) for part in need))
+    return Requirement.from_mapping({key: value for key, value in need.items() if key != "name"}, name=need["name"])
+
+
 def _pending(state: str, entry: Mapping[str, Any], settings: conf.Settings) -> Pending | None:
     need = entry.get("need")
     try:
-        if need is None:
-            requirement = None
-        elif isinstance(need, str):
-            requirement = settings.requirements[need]
-        else:
-            requirement = Requirement.from_mapping(
-                {key: value for key, value in need.items() if key != "name"}, name=need["name"]
-            )
+        requirement = None if need is None else _unpacked(need, settings)
         texts = [entry["nonce"], entry["pkce"], entry["next"], entry.get("user", "")]
         if not all(isinstance(text, str) for text in texts):
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -14,25 +15,31 @@ from django.test import AsyncClient, Client
 
 from stepup.dialects import MULTI_FACTOR
 from stepup.testing.provider.launcher import RunningProvider
+from tests.stored import stored_evidence
 from tests.urls import MFA_DOORS, SECRET
 from tests.visitor import query
 
-MFA = {"amr": {"mfa": None}}
-LONG_AGO = 1_000_000_000
+MFA = {"amr": {"mfa": int(time.time())}}
+HOURS_AGO = int(time.time()) - 6 * 3600
+YEARS_AGO = 1_000_000_000
 
 #: What the session holds, by the name of the state: the user, and the evidence as `stepup.session` keeps it.
 STATES: Mapping[str, Mapping[str, Any] | None] = {
     "nobody is signed in": None,
     "signed in without evidence": {},
-    "signed in with a password": {"proofs": {"amr": {"pwd": LONG_AGO}}},
+    "signed in with a password": {"proofs": {"amr": {"pwd": HOURS_AGO}}},
     "elevated": {"proofs": MFA},
-    "elevated long ago": {"proofs": {"amr": {"mfa": LONG_AGO}}},
-    "elevated as another user": {"proofs": MFA, "pk": "4711"},
+    "elevated long ago": {"proofs": {"amr": {"mfa": HOURS_AGO}}},
+    "elevated at a time that nobody says": {"proofs": {"amr": {"mfa": -HOURS_AGO}}},
+    "elevated too long ago": {"proofs": {"amr": {"mfa": YEARS_AGO}}},
+    "elevated at a time that nobody says, too long ago": {"proofs": {"amr": {"mfa": -YEARS_AGO}}},
+    "elevated as another user": {"proofs": MFA, "for": "4711"},
+    "elevated before the password was changed": {"proofs": MFA, "for": "changed"},
     "elevated by another issuer": {"proofs": MFA, "iss": "https://other.example/"},
     "damaged": {"proofs": {"amr": "mfa"}},
     "damaged further": {"proofs": ["mfa"]},
 }
-OPEN = {"elevated", "elevated long ago"}
+OPEN = {"elevated", "elevated long ago", "elevated at a time that nobody says"}
 
 KINDS: Mapping[str, Mapping[str, str]] = {
     "page": {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"},
@@ -57,12 +64,13 @@ def set_up(client: Client, user: User, issuer: str, state: Mapping[str, Any] | N
     client.force_login(user, "stepup.backends.StepUpBackend")
     if state:
         session = client.session
-        session["stepup"] = {
-            "pk": state.get("pk", str(user.pk)),
-            "iss": state.get("iss", issuer),
-            "sub": "stepup|anna",
-            "proofs": state["proofs"],
-        }
+        stored = stored_evidence(session, user, state.get("iss", issuer), proofs=state["proofs"])
+        known, _, password = stored["for"].partition(" ")
+        if state.get("for") == "changed":
+            stored["for"] = f"{known} {'0' * len(password)}"
+        elif "for" in state:
+            stored["for"] = f"{state['for']} {password}"
+        session["stepup"] = stored
         session.save()
 
 

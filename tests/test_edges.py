@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import logging
@@ -173,13 +174,14 @@ def test_a_proof_counts_to_the_last_second(auth_time: float | None, reason: str)
     requirement = Requirement(amr=("mfa",), max_age=300)
     evidence = Evidence(issuer="i", subject="s", proofs={"amr": {"mfa": auth_time}})
     decision = evaluate(evidence, requirement, now=NOW, leeway=30)
-    assert decision == (Decision((Unmet("amr", reason, ("mfa",)),)) if reason else SATISFIED)
+    is_proved = Decision(expires=(auth_time or 0) + 300)
+    assert decision == (Decision((Unmet("amr", reason, ("mfa",)),)) if reason else is_proved)
 
 
 def test_without_leeway_none_is_given() -> None:
     evidence = Evidence(issuer="i", subject="s", auth_time=NOW - 1)
     assert not evaluate(evidence, Requirement(max_age=0), now=NOW)
-    assert evaluate(evidence, Requirement(max_age=1), now=NOW) is SATISFIED
+    assert evaluate(evidence, Requirement(max_age=1), now=NOW) == Decision(expires=NOW)
 
 
 @pytest.mark.parametrize(
@@ -583,12 +585,20 @@ def test_the_keys_of_signed_userinfo_are_picked_by_name_unless_that_is_off() -> 
 def in_memory(**held: Any) -> SessionStore:
     """A session that needs no database as long as nobody saves it."""
     store = SessionStore()
-    store._session_cache = held  # type: ignore[attr-defined] # loaded
+    # Loaded, and of somebody who has signed in where there is evidence.
+    login = {"_auth_user_hash": "abcdefgh"} if "stepup" in held else {}
+    store._session_cache = {**login, **held}  # type: ignore[attr-defined]
     return store
 
 
 ANNA = User(pk=7, username="anna", email="anna@harbour.example")
-PROVED = {"pk": "7", "iss": ISSUER, "sub": SUBJECT, "proofs": {"amr": {"mfa": NOW}}, "at": NOW}
+PROVED = {
+    "for": "7 abcdef",
+    "iss": session._mark(ISSUER),
+    "sub": SUBJECT,
+    "proofs": {"amr": {"mfa": NOW}},
+    "at": NOW,
+}
 
 
 def ask(
@@ -624,18 +634,19 @@ def test_a_claim_of_just_so_many_characters_is_kept() -> None:
 
 
 def test_only_these_claims_are_kept_and_all_of_them() -> None:
-    request = ask(user=ANNA)
+    request = ask(user=ANNA, held={"_auth_user_hash": "abcdefgh"})
     kept = {"iss": ISSUER, "sub": SUBJECT, "sid": "s", "auth_time": NOW, "acr": "a", "amr": ["mfa"]}
     session.record(request, ANNA, {**kept, "email": "a@b.example", "nonce": "n"})
-    assert session.claims(request) == kept
+    assert session.claims(request) == {name: value for name, value in kept.items() if name != "sid"}
     assert request.session["stepup"] == {
-        "pk": "7",
-        "iss": ISSUER,
+        "for": "7 abcdef",
+        "iss": session._mark(ISSUER),
         "sub": SUBJECT,
-        "sid": "s",
-        "proofs": {"amr": {"mfa": NOW}, "acr": {"a": NOW}},
+        "sid": session._mark("s"),
+        "proofs": {"amr": ["mfa"], "acr": ["a"]},
         "at": NOW,
     }
+    assert len(session._mark(ISSUER)) == len(session._mark("s")) == 11
 
 
 @pytest.mark.parametrize(
@@ -665,7 +676,6 @@ def test_what_is_damaged_of_what_was_said_is_made_up_for_by_the_evidence() -> No
     assert session.claims(ask(user=ANNA, held=held)) == {
         "iss": ISSUER,
         "sub": SUBJECT,
-        "sid": "s",
         "acr": ["a", "b"],
         "amr": ["mfa"],
         "auth_time": NOW,
@@ -679,34 +689,77 @@ def test_where_one_claim_proves_nothing_the_others_still_do() -> None:
     )
 
 
+def test_a_quick_yes_is_for_one_requirement() -> None:
+    several = Requirement.all_of(Requirement(amr=("mfa",)), Requirement(amr=("mfa",), max_age=10**6))
+    assert evaluate(session.read_evidence(in_memory(stepup=PROVED), ANNA), several, now=NOW)
+    assert not session.shows(in_memory(stepup=PROVED), ANNA, several, None, conf.current())
+
+
 @pytest.mark.parametrize(
-    "requirement",
+    ("requirement", "max_age", "oldest"),
     [
-        Requirement(amr=("mfa",), max_age=10**9),
-        Requirement(amr=("mfa",), acr=("a",)),
-        Requirement(amr=("mfa",), claims={"acrs": ("c",)}),
-        Requirement(acr=("a",)),
+        (Requirement(amr=("mfa",)), None, 43200),
+        (Requirement(amr=("mfa",)), 5, 5),
+        (Requirement(amr=("mfa",)), 43200, 43200),
+        (Requirement(amr=("mfa",)), 43201, 43200),
+        (Requirement(max_age=5), 5, 5),
+        (Requirement(acr=("b", "a")), None, 43200),
+        (Requirement(claims={"acrs": ("c",)}), 7, 7),
     ],
 )
-def test_a_quick_yes_is_for_methods_alone(requirement: Requirement) -> None:
-    held = {"stepup": {**PROVED, "proofs": {"amr": {"mfa": NOW}, "acr": {"a": NOW}, "acrs": {"c": NOW}}}}
-    assert not session.shows(in_memory(**held), ANNA, requirement, conf.current())
+@pytest.mark.parametrize("in_short", [True, False])
+def test_a_quick_yes_is_as_old_as_the_evidence_may_be_to_the_second(
+    requirement: Requirement, max_age: int | None, oldest: int, in_short: bool
+) -> None:
+    settings = conf.current()
+    for time, is_shown in [
+        (NOW - oldest - settings.leeway + 1, True),
+        (NOW - oldest - settings.leeway - 1, False),
+        (NOW + settings.leeway, True),
+        (NOW + settings.leeway + 1, False),
+    ]:
+        values = {"amr": ["mfa"], "acr": ["a"], "acrs": ["c"]}
+        proofs = values if in_short else {claim: dict.fromkeys(known, time) for claim, known in values.items()}
+        at = time if in_short or requirement.wanted[0][0] == "auth_time" else 1
+        store = in_memory(stepup={**PROVED, "proofs": proofs, "at": at})
+        assert session.shows(store, ANNA, requirement, max_age, settings) is is_shown
+        evidence, required = session.read_evidence(store, ANNA), dataclasses.replace(requirement, max_age=max_age)
+        assert settings.judge(evidence, required, now=clock.now()).satisfied is is_shown
+
+
+@pytest.mark.parametrize("limit", [None, 100])
+def test_what_was_recorded_at_a_time_that_nobody_says_has_its_quick_yes_where_no_age_is_required(
+    limit: int | None,
+) -> None:
+    settings = dataclasses.replace(conf.current(), max_evidence_age=limit, leeway=0)
+    for recorded, is_shown in [(NOW - 99, True), (NOW - 101, limit is None), (1, limit is None)]:
+        for proofs in ({"amr": ["mfa"]}, {"amr": {"mfa": -recorded}}):
+            store = in_memory(stepup={**PROVED, "proofs": proofs, "at": -recorded})
+            assert session.shows(store, ANNA, Requirement(amr=("mfa",)), None, settings) is is_shown
+            assert not session.shows(store, ANNA, Requirement(amr=("mfa",)), 1000, settings)
+            assert not session.shows(store, ANNA, Requirement(max_age=1000), 1000, settings)
 
 
 @pytest.mark.parametrize(
     ("changes", "is_shown"),
     [
         ({}, True),
-        ({"proofs": {"amr": {"mfa": None}}}, True),
-        ({"proofs": {"amr": {"mfa": 0}}}, True),
+        ({"proofs": {"amr": {"mfa": NOW - 1}}}, True),
+        ({"proofs": {"amr": {"mfa": NOW - 0.5}}}, True),
+        ({"proofs": {"amr": {"mfa": 1 - NOW}}}, True),
+        ({"proofs": {"amr": {"mfa": None}}}, False),
+        ({"proofs": {"amr": {"mfa": 0}}}, False),
+        ({"proofs": {"amr": {"mfa": True}}}, False),
         ({"proofs": {"amr": {"mfa": "x"}}}, False),
         ({"proofs": {"amr": {"mfa": -1}}}, False),
         ({"proofs": {"amr": {"mfa": float("inf")}}}, False),
         ({"proofs": {"amr": {}}}, False),
         ({"proofs": {"amr": None}}, False),
         ({"proofs": {}}, False),
-        ({"pk": "8"}, False),
-        ({"pk": 7}, False),
+        ({"for": "8 abcdef"}, False),
+        ({"for": "7 abcdeg"}, False),
+        ({"for": "7 abcdefg"}, False),
+        ({"for": 7}, False),
         ({"iss": "x"}, False),
         ({"iss": None}, False),
         ({"sub": None}, False),
@@ -715,14 +768,15 @@ def test_a_quick_yes_is_for_methods_alone(requirement: Requirement) -> None:
 )
 def test_a_quick_yes_is_only_for_what_is_whole(changes: dict[str, Any], is_shown: bool) -> None:
     store, requirement = in_memory(stepup={**PROVED, **changes}), Requirement(amr=("mfa",))
-    assert session.shows(store, ANNA, requirement, conf.current()) is is_shown
-    assert evaluate(session.read_evidence(store, ANNA), requirement, now=NOW).satisfied is is_shown
+    assert session.shows(store, ANNA, requirement, None, conf.current()) is is_shown
+    evidence = session.read_evidence(store, ANNA)
+    assert conf.current().judge(evidence, requirement, now=NOW).satisfied is is_shown
 
 
 def test_every_method_has_to_be_proved_for_a_quick_yes() -> None:
     held = {**PROVED, "proofs": {"amr": {"mfa": NOW, "pwd": "x"}}}
     for amr in (("mfa", "pwd"), ("pwd", "mfa"), ("mfa", "hwk"), ("hwk", "mfa")):
-        assert not session.shows(in_memory(stepup=held), ANNA, Requirement(amr=amr), conf.current())
+        assert not session.shows(in_memory(stepup=held), ANNA, Requirement(amr=amr), None, conf.current())
 
 
 def test_the_base_library_is_told_when_to_renew() -> None:
@@ -1003,6 +1057,75 @@ def test_the_session_of_nobody_is_not_looked_at() -> None:
     assert request.session.accessed is False
 
 
+def test_what_was_proved_on_the_way_is_used_up_also_where_the_page_could_be_shown_without() -> None:
+    requirement = Requirement(amr=("mfa",), max_age=5)
+    request = settled(NOW - 2, proofs={"amr": {"mfa": NOW - 2}})
+    assert gate.decide(request, requirement)
+    later = ask(user=ANNA, held=dict(request.session.items()))
+    clock.offset += 8 + conf.current().leeway
+    assert gate.decide(later, requirement).unmet == (Unmet("amr", "stale", ("mfa",)),)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_proof_for_this_very_action_is_good_for_one_showing(method: str) -> None:
+    once, held = Requirement(amr=("mfa",), max_age=0), {"stepup": PROVED}
+    request = ask(user=ANNA, held=held, method=method)
+    assert gate.decide(request, once).unmet == (Unmet("auth_time", "stale"),), "another page has had it"
+    session.settle(request, once, "/a/?b=c", now=NOW, since=NOW - 30)
+    assert gate.decide(request, once)
+    assert gate.decide(request, Requirement(max_age=0)), "all doors that this request passes let it through"
+    again = ask(user=ANNA, held=dict(request.session.items()), method=method)
+    assert not gate.decide(again, once)
+
+
+def test_a_form_that_was_opened_in_time_can_be_sent_for_longer() -> None:
+    needs = Aged("mfa", 60, 600)
+    held = {"stepup": {**PROVED, "proofs": {"amr": {"mfa": NOW - 300}}}}
+    for method, is_allowed in [("GET", False), ("HEAD", False), ("POST", True), ("DELETE", True)]:
+        assert gate.decide(ask(user=ANNA, held=held, method=method), needs).satisfied is is_allowed
+        answer = gate.check(ask(user=ANNA, held=held, method=method, accept="application/json"), needs)
+        assert (answer is None) is is_allowed
+    held = {"stepup": {**PROVED, "proofs": {"amr": {"mfa": NOW - 700}}}}
+    assert not gate.decide(ask(user=ANNA, held=held, method="POST"), needs)
+    once = Aged("mfa", 0, 600)
+    held = {"stepup": PROVED}
+    assert not gate.decide(ask(user=ANNA, held=held), once)
+    assert gate.decide(ask(user=ANNA, held=held, method="POST"), once)
+
+
+def test_several_requirements_are_satisfied_where_each_is() -> None:
+    held = {"stepup": {**PROVED, "proofs": {"amr": {"mfa": NOW - 300}}, "at": NOW - 20}}
+    fresh = Requirement(name="fresh", max_age=10)
+    cases: list[tuple[Any, Any]] = [
+        (("mfa", fresh), ()),
+        (("mfa", Aged("mfa", 100)), (Unmet("amr", "stale", ("mfa",)),)),
+        (
+            (Aged("mfa", 100), Requirement(acr=("a",))),
+            (Unmet("amr", "stale", ("mfa",)), Unmet("acr", "missing", ("a",))),
+        ),
+    ]
+    for needs, unmet in cases:
+        for given in (needs, lambda _, needs=needs: needs):
+            assert gate.decide(ask(user=ANNA, held=held), given).unmet == unmet
+            assert async_to_sync(gate.adecide)(ask(user=ANNA, held=held), given).unmet == unmet
+    for nothing in ((), ("mfa", "unknown"), ("mfa", 5)):
+        with pytest.raises(ImproperlyConfigured):
+            gate.decide(ask(user=ANNA, held=held), nothing)  # type: ignore[arg-type]
+
+
+def test_a_decision_says_when_what_was_proved_will_be_too_old() -> None:
+    held = {"stepup": {**PROVED, "proofs": {"amr": {"mfa": NOW - 300}}, "at": NOW - 20}}
+    times: list[tuple[Any, Any]] = [
+        ("mfa", NOW - 300 + 43200),
+        (Aged("mfa", 400), NOW + 100),
+        (("mfa", Requirement(max_age=50)), NOW + 30),
+        ((Aged("mfa", 310), Requirement(max_age=50)), NOW + 10),
+        (Aged("mfa", 5), None),
+    ]
+    for needs, expires in times:
+        assert gate.decide(ask(user=ANNA, held=held), needs).expires == expires
+
+
 class Counted:
     """Somebody who counts how often they are asked whether they are signed in."""
 
@@ -1096,7 +1219,7 @@ def test_nothing_is_required_of_who_is_signed_in_where_nothing_is_enforced(setti
 
 def test_the_leeway_of_the_settings_is_given() -> None:
     for age, is_allowed in [(329, True), (331, False)]:
-        held = {"stepup": {**PROVED, "at": NOW - age}}
+        held = {"stepup": {**PROVED, "proofs": {}, "at": NOW - age}}
         assert gate.decide(ask(user=ANNA, held=held), "sudo").satisfied is is_allowed
 
 
@@ -1388,7 +1511,7 @@ def test_an_essential_requirement_is_asked_for_claim_by_claim(
 ) -> None:
     requirement = Requirement(**asked, essential=True)
     sent = sent_by(challenge.authentication_request(ask(), requirement=requirement, next_url="/"))
-    assert sent["claims"] == json.dumps({"id_token": expected}, separators=(",", ":"))
+    assert sent.get("claims") == (json.dumps({"id_token": expected}, separators=(",", ":")) if expected else None)
     assert "acr_values" not in sent
 
 

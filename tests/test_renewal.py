@@ -190,7 +190,9 @@ def refresh_token(visitor: Visitor) -> str:
 
 
 def proofs(visitor: Visitor) -> Any:
-    return visitor.session.get("stepup", {}).get("proofs")
+    store = visitor.session
+    evidence = session.read_evidence(store, get_user_model().objects.get(pk=store["_auth_user_id"]))
+    return None if evidence is None else evidence.proofs
 
 
 def events(caplog: pytest.LogCaptureFixture, *names: str) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from stepup.decorators import mfa_required, stepup_required
 from stepup.gate import Aged
 from stepup.testing.provider.launcher import RunningProvider
 from tests import urls
-from tests.test_doors import KINDS, MFA, STATES, set_up, user
+from tests.test_doors import KINDS, MFA, OPEN, STATES, set_up, user
 from tests.urls import MFA_DOORS, SECRET, plain
 from tests.visitor import Visitor
 
@@ -85,7 +85,7 @@ urlpatterns = [
 DOORS = [door for door in (*MFA_DOORS, "/demanded-async/") if door != "/raised-async/"]
 #: Those whose door stands on the view, and tells LoginRequiredMiddleware to leave it alone.
 ON_VIEWS = [door for door in MFA_DOORS if not any(part in door for part in ("by-name", "payroll", "raised"))]
-UNMET = sorted(STATES.keys() - {"elevated", "elevated long ago"})
+UNMET = sorted(STATES.keys() - OPEN)
 
 
 @pytest.fixture(autouse=True)

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieStore
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepup import Requirement, conf, evaluate, session
+from stepup import Requirement, clock, conf, session
 from stepup.session import Pending
 from tests.visitor import Visitor
 
 ISSUER = "https://op.example/"
-NOW = 1_800_000_000.0
+NOW = 1_800_000_000
+
+
+@pytest.fixture(autouse=True)
+def clock_is_put_back() -> Iterator[None]:
+    yield
+    clock.offset = 0.0
 
 
 @pytest.fixture
@@ -88,16 +97,58 @@ def test_what_is_recorded_is_read_back(request_: Any, user: User) -> None:
         "sub": "stepup|anna",
         "amr": ["mfa"],
         "auth_time": 100,
-        "sid": "s1",
     }
 
 
 def test_evidence_survives_being_stored(request_: Any, user: User) -> None:
-    recorded = session.record(request_, user, claims(auth_time=None))
-    request_.session.save()
-    request_.session = SessionStore(request_.session.session_key)
+    for sign_in in (claims(auth_time=None), claims(acr="urn:a"), claims(amr=["mfa", "hwk"], auth_time=200)):
+        recorded = session.record(request_, user, sign_in)
+        request_.session.save()
+        request_.session = SessionStore(request_.session.session_key)
 
-    assert session.evidence(request_) == recorded
+        assert session.evidence(request_) == recorded
+
+
+def test_where_the_time_of_proof_is_unknown_it_is_kept_when_it_came(request_: Any, user: User) -> None:
+    clock.offset = NOW - clock.now()
+    recorded = session.record(request_, user, claims(auth_time=None, amr=["mfa", "pwd"]))
+    assert recorded.auth_time is None
+    assert recorded.proofs == {"amr": {"mfa": None, "pwd": None}}
+    assert recorded.recorded == {"amr": {"mfa": NOW, "pwd": NOW}}
+
+    clock.offset += 60
+    assert session.record(request_, user, claims(auth_time=None), renewal=True).recorded == recorded.recorded
+    again = session.record(request_, user, claims(auth_time=None))
+    assert again.recorded == {"amr": {"mfa": NOW + 60, "pwd": NOW}}
+    assert session.evidence(request_) == again
+
+
+def test_whether_it_is_the_same_session_at_the_op(request_: Any, user: User) -> None:
+    assert session.is_of(request_, "s1") is None
+    session.record(request_, user, claims())
+    assert session.is_of(request_, "s1") is True
+    assert session.is_of(request_, "s2") is False
+    assert session.is_of(request_, None) is None
+    assert session.is_of(request_, 1) is None
+    session.record(request_, user, {"iss": ISSUER, "sub": "stepup|anna"})
+    assert session.is_of(request_, "s1") is None
+    session.record(request_, user, claims(sid=5))
+    assert session.is_of(request_, "5") is None
+
+
+def test_a_change_of_password_ends_what_was_proved(request_: Any, user: User) -> None:
+    user.set_password("one")
+    user.save()
+    request_.session["_auth_user_hash"] = user.get_session_auth_hash()
+    session.record(request_, user, claims())
+    assert session.evidence(request_) is not None
+    assert session.shows(request_.session, user, Requirement(amr=("mfa",)), None, conf.best_effort()) is False
+
+    user.set_password("two")
+    update_session_auth_hash(request_, user)
+
+    assert session.evidence(request_) is None
+    assert session.claims(request_) == {}
 
 
 def test_new_evidence_of_the_same_subject_is_added(request_: Any, user: User) -> None:
@@ -207,7 +258,9 @@ def test_evidence_of_an_issuer_that_is_no_longer_trusted_counts_for_nothing(
         {"sub": 1},
         {"proofs": None},
         {"proofs": []},
-        {"pk": None},
+        {"for": None},
+        {"for": "4711 "},
+        {"for": 4711},
     ],
 )
 def test_damaged_evidence_is_none(request_: Any, user: User, change: dict[str, Any]) -> None:
@@ -219,11 +272,13 @@ def test_damaged_evidence_is_none(request_: Any, user: User, change: dict[str, A
 @pytest.mark.parametrize(
     "proofs",
     [
-        {"amr": ["mfa"]},
+        {"amr": [["mfa"]]},
+        {"amr": [None, 5]},
         {"amr": "mfa"},
         {"amr": {"mfa": "yesterday"}},
         {"amr": {"mfa": True}},
-        {"amr": {"mfa": -1}},
+        {"amr": {"mfa": None}},
+        {"amr": {"mfa": float("-inf")}},
         {"amr": {"mfa": float("inf")}},
         {"amr": {"mfa": float("nan")}},
         {"amr": {"mfa": [100]}},
@@ -231,20 +286,20 @@ def test_damaged_evidence_is_none(request_: Any, user: User, change: dict[str, A
 )
 def test_damaged_proof_proves_nothing(request_: Any, user: User, proofs: dict[str, Any]) -> None:
     session.record(request_, user, claims())
-    request_.session["stepup"] = {**request_.session["stepup"], "proofs": {**proofs, "acr": {"urn:a": None}}}
+    request_.session["stepup"] = {**request_.session["stepup"], "proofs": {**proofs, "acr": {"urn:a": 100}}}
 
     evidence = session.evidence(request_)
 
     assert evidence is not None
     assert not evidence.proofs.get("amr")
-    assert evidence.proofs["acr"] == {"urn:a": None}
-    assert not session.shows(request_.session, user, Requirement(amr=("mfa",)), conf.current())
+    assert evidence.proofs["acr"] == {"urn:a": 100}
+    assert not session.shows(request_.session, user, Requirement(amr=("mfa",)), None, conf.current())
 
 
 def test_claims_beside_damaged_proofs_are_those_of_the_subject(request_: Any, user: User) -> None:
     session.record(request_, user, claims())
     request_.session["stepup"] = {**request_.session["stepup"], "proofs": "mfa"}
-    assert session.claims(request_) == {"iss": ISSUER, "sub": "stepup|anna", "sid": "s1"}
+    assert session.claims(request_) == {"iss": ISSUER, "sub": "stepup|anna"}
 
 
 @pytest.mark.parametrize("auth_time", ["now", True, -1, [1]])
@@ -260,54 +315,165 @@ odd = (
     st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=2) | st.lists(st.none(), max_size=1)
 )
 methods = st.sampled_from(["mfa", "pwd", "otp"])
-times = st.none() | st.integers(0, 10) | st.floats() | st.booleans() | st.text(max_size=1)
+times = (
+    st.none()
+    | st.integers(NOW - 10, NOW + 10)
+    | st.integers(-NOW - 10, -NOW + 10)
+    | st.floats()
+    | st.booleans()
+    | st.text(max_size=1)
+)
 stored_evidence = odd | st.fixed_dictionaries(
     {},
     optional={
-        "pk": st.sampled_from(["7", "8"]) | odd,
-        "iss": st.sampled_from([ISSUER, "x"]) | odd,
+        "for": st.sampled_from(["7 abcdef", "8 abcdef", "7 fedcba"]) | odd,
+        "iss": st.sampled_from([session._mark(ISSUER), ISSUER]) | odd,
         "sub": st.just("s") | odd,
         "proofs": odd
         | st.fixed_dictionaries(
-            {}, optional={"amr": odd | st.lists(methods) | st.dictionaries(methods, times), "acr": odd}
+            {},
+            optional={
+                "amr": odd | st.lists(methods) | st.dictionaries(methods, times),
+                "acr": odd | st.lists(st.just("urn:a")) | st.dictionaries(st.just("urn:a"), times),
+                "acrs": odd | st.lists(st.just("c1")) | st.dictionaries(st.just("c1"), times),
+            },
         ),
-        "at": odd,
+        "at": times | st.integers(NOW - 10, NOW + 10),
     },
 )
 requirements = st.builds(
     Requirement,
-    amr=st.lists(methods, min_size=1, max_size=2),
-    acr=st.just(()) | st.just(("urn:a",)),
+    amr=st.lists(methods, max_size=2),
+    acr=st.just(()) | st.just(("urn:b", "urn:a")),
     claims=st.just({}) | st.just({"acrs": ["c1"]}),
-    max_age=st.none() | st.integers(0, 5),
-)
+    max_age=st.integers(0, 5),
+) | st.builds(Requirement, amr=st.lists(methods, min_size=1, max_size=2), max_age=st.none())
 
 
 @hypothesis.settings(max_examples=1500, deadline=None)
-@given(stored=stored_evidence, requirement=requirements, is_signed_in=st.booleans())
+@given(
+    stored=stored_evidence,
+    requirement=requirements,
+    max_age=st.none() | st.integers(0, 5),
+    is_signed_in=st.booleans(),
+)
 def test_a_quick_yes_says_yes_to_nothing_that_the_evidence_does_not_satisfy(
-    stored: Any, requirement: Requirement, is_signed_in: bool
+    stored: Any, requirement: Requirement, max_age: int | None, is_signed_in: bool
 ) -> None:
     store, user = SessionStore(), User(pk=7) if is_signed_in else AnonymousUser()
-    store._session_cache = {"stepup": stored}  # type: ignore[attr-defined] # loaded, without a database
+    # Loaded, without a database.
+    store._session_cache = {"stepup": stored, "_auth_user_hash": "abcdefgh"}  # type: ignore[attr-defined]
+    clock.offset = NOW - clock.now()
+    loaded = dataclasses.replace(conf.current(), leeway=1, max_evidence_age=8)
 
-    if session.shows(store, user, requirement, conf.current()):
+    if session.shows(store, user, requirement, max_age, loaded):
         evidence = session.read_evidence(store, user)
-        assert evaluate(evidence, requirement, now=5).satisfied
+        age = requirement.max_age if max_age is None else max_age
+        assert loaded.judge(evidence, dataclasses.replace(requirement, max_age=age), now=clock.now()).satisfied
 
 
 def test_what_is_plainly_proved_has_its_quick_yes(request_: Any, user: User) -> None:
-    session.record(request_, user, claims(amr=["mfa", "pwd"]))
-    for requirement, is_shown in [
-        (Requirement(amr=("mfa",)), True),
-        (Requirement(amr=("pwd", "mfa")), True),
-        (Requirement(amr=("hwk",)), False),
-        (Requirement(amr=("mfa",), max_age=10**9), False),
-    ]:
-        assert session.shows(request_.session, user, requirement, conf.current()) == is_shown
-    assert not session.shows(request_.session, AnonymousUser(), Requirement(amr=("mfa",)), conf.current())
-    request_.session["stepup"]["pk"] = "None"
-    assert not session.shows(request_.session, AnonymousUser(), Requirement(amr=("mfa",)), conf.current())
+    clock.offset, settings = NOW - clock.now(), conf.current()
+    request_.session["_auth_user_hash"] = "abcdefgh"
+    for auth_time in (NOW - 100, None):
+        request_.session.pop("stepup", None)
+        session.record(
+            request_,
+            user,
+            claims(amr=["mfa", "pwd"], acr="urn:a", acrs=["c"], auth_time=auth_time),
+            proof_claims=["acrs"],
+        )
+        is_known = auth_time is not None
+        for requirement, max_age, is_shown in [
+            (Requirement(amr=("mfa",)), None, True),
+            (Requirement(amr=("pwd", "mfa")), None, True),
+            (Requirement(amr=("hwk",)), None, False),
+            (Requirement(amr=("mfa", "hwk")), None, False),
+            (Requirement(amr=("mfa",)), 100, is_known),
+            (Requirement(amr=("mfa",)), 100 - settings.leeway - 1, False),
+            (Requirement(amr=("mfa",)), 0, False),
+            (Requirement(max_age=1), 100, is_known),
+            (Requirement(acr=("urn:b", "urn:a")), None, True),
+            (Requirement(acr=("urn:b",)), None, False),
+            (Requirement(amr=("mfa",), acr=("urn:b",)), None, False),
+            (Requirement(amr=("mfa",), claims={"acrs": ("c",)}), None, True),
+            (Requirement(amr=("mfa",), claims={"acrs": ("d",)}), None, False),
+            (Requirement(amr=("mfa",), claims={"other": ("c",)}), None, False),
+            (Requirement.all_of(Requirement(amr=("mfa",)), Requirement(amr=("pwd",))), None, False),
+        ]:
+            assert session.shows(request_.session, user, requirement, max_age, settings) == is_shown, requirement
+    assert not session.shows(request_.session, AnonymousUser(), Requirement(amr=("mfa",)), None, settings)
+    request_.session["stepup"]["for"] = "None abcdef"
+    assert not session.shows(request_.session, AnonymousUser(), Requirement(amr=("mfa",)), None, settings)
+
+
+def test_no_quick_yes_is_for_proof_that_is_too_old_whatever_is_required(request_: Any, user: User) -> None:
+    clock.offset, settings = NOW - clock.now(), conf.current()
+    request_.session["_auth_user_hash"] = "abcdefgh"
+    requirement, oldest = Requirement(amr=("mfa",)), NOW - 12 * 3600 - settings.leeway
+    for auth_time, is_shown in [(oldest + 5, True), (oldest - 5, False), (NOW + settings.leeway + 5, False)]:
+        request_.session.pop("stepup", None)
+        session.record(request_, user, claims(auth_time=auth_time))
+        for max_age in (None, 10**6):
+            assert session.shows(request_.session, user, requirement, max_age, settings) == is_shown
+        decision = settings.judge(session.evidence(request_), requirement, now=clock.now())
+        assert decision.satisfied == is_shown
+    unlimited = dataclasses.replace(settings, max_evidence_age=None)
+    session.record(request_, user, claims(auth_time=5, amr=["hwk"]))
+    assert session.shows(request_.session, user, Requirement(amr=("hwk",)), None, unlimited)
+
+
+def test_while_a_step_up_has_yet_to_be_used_up_no_quick_yes_is_given(request_: Any, user: User) -> None:
+    clock.offset, settings = NOW - clock.now(), conf.current()
+    request_.session["_auth_user_hash"] = "abcdefgh"
+    session.record(request_, user, claims(auth_time=NOW))
+    requirement = Requirement(amr=("mfa",))
+    session.settle(request_, requirement, "/a/", now=NOW, since=NOW)
+    assert not session.shows(request_.session, user, requirement, None, settings)
+    clock.offset += 11
+    assert session.shows(request_.session, user, requirement, None, settings)
+    malformed: list[Any] = [[], [1, 2], [1, 2, "x"], 5, {}]
+    for odd_ in malformed:
+        request_.session["stepup_settled"] = odd_
+        assert not session.shows(request_.session, user, requirement, None, settings)
+
+
+def test_several_requirements_are_settled_together_and_each_by_itself(request_: Any, user: User) -> None:
+    mfa, sudo, other = Requirement(name="mfa", amr=("mfa",)), Requirement(max_age=0), Requirement(acr=("urn:a",))
+    session.settle(request_, Requirement.all_of(mfa, sudo), "/a/", now=NOW, since=NOW - 5)
+    for requirement in (mfa, sudo, Requirement.all_of(sudo, mfa)):
+        assert session.settled(request_, requirement, "/a/", now=NOW) == NOW - 5
+        assert session.settled(request_, requirement, "/b/", now=NOW) is None
+    for requirement in (other, Requirement.all_of(mfa, other)):
+        assert session.settled(request_, requirement, "/a/", now=NOW) is None
+    session.use_up_settled(request_)
+    assert session.settled(request_, mfa, "/a/", now=NOW) is None
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_pending_request_for_several_requirements_is_taken_as_it_was_sent(
+    request_: Any, settings: Any, named: bool
+) -> None:
+    own = {"sudo": {"max_age": 60}, "mfa": {"amr": ["mfa"]}} if named else {"mfa": {"amr": ["mfa"]}}
+    settings.STEPUP = {**settings.STEPUP, "REQUIREMENTS": own}
+    parts = Requirement(name="mfa", amr=("mfa",)), Requirement(name="sudo", max_age=60)
+    together = Requirement.all_of(*parts)
+    assert together.name == "mfa & sudo"
+    session.add_pending(request_, pending(requirement=together), conf.current())
+    taken = session.take_pending(request_, "s", conf.current(), now=NOW)
+    assert taken is not None
+    assert taken.requirement == together
+    assert taken.requirement.name == together.name
+    assert [part.name for part in taken.requirement.parts] == ["mfa", "sudo"]
+
+
+@pytest.mark.parametrize(
+    "need", [[], [[]], ["unknown"], ["mfa", 5], [{}], [{"name": "x"}], {"name": "x", "amr": "mfa"}]
+)
+def test_a_pending_request_for_what_nobody_knows_is_none(request_: Any, need: object) -> None:
+    session.add_pending(request_, pending(), conf.current())
+    request_.session["stepup_pending"]["s"]["need"] = need
+    assert session.take_pending(request_, "s", conf.current(), now=NOW) is None
 
 
 @pytest.mark.parametrize("stored", [None, [], "mfa", 1, {}])

@@ -12,7 +12,7 @@ from django.core import signing
 from django.test import Client
 from django.urls import path
 
-from stepup import clock, sign_out
+from stepup import clock, links, session, sign_out
 from stepup.models import SessionLink
 from stepup.testing.driver import Person
 from stepup.testing.provider import Client as OPClient
@@ -257,7 +257,7 @@ def test_while_the_op_cannot_be_asked_one_is_signed_out_here_and_told_so(
 
 def test_an_op_that_is_not_there_is_no_error(settings: Any, anna: Visitor) -> None:
     store = anna.session
-    store["stepup"] = {**store["stepup"], "iss": "http://127.0.0.1:1/"}
+    store["stepup"] = {**store["stepup"], "iss": session._mark("http://127.0.0.1:1/")}
     store.save()
     settings.STEPUP = {**settings.STEPUP, "ISSUER": "http://127.0.0.1:1/", "CACHE": None}
 
@@ -313,8 +313,8 @@ def framed(anna: Visitor, settings: Any) -> Visitor:
 
 
 def about(visitor: Visitor) -> dict[str, str]:
-    stored = visitor.session["stepup"]
-    return {"iss": stored["iss"], "sid": stored["sid"]}
+    link = links._under(visitor.session.session_key or "").get()
+    return {"iss": link.issuer, "sid": link.sid or ""}
 
 
 def test_the_op_may_end_the_session_of_this_browser_from_a_frame(
@@ -371,13 +371,13 @@ def test_a_frame_in_another_browser_ends_nobodys_session(framed: Visitor, visit:
 
 def test_a_session_without_a_sid_is_not_ended_by_an_empty_one(framed: Visitor) -> None:
     store = framed.session
-    stored = dict(store["stepup"])
+    issuer, stored = about(framed)["iss"], dict(store["stepup"])
     del stored["sid"]
     store["stepup"] = stored
     store.save()
 
     for sid in ("", "None"):
-        framed.client.get(FRAME, {"iss": stored["iss"], "sid": sid})
+        framed.client.get(FRAME, {"iss": issuer, "sid": sid})
 
     assert is_signed_in(framed)
 
@@ -393,7 +393,7 @@ def test_a_frame_is_for_get_alone_and_for_sites_that_want_it(framed: Visitor, se
 
 
 def test_the_op_shows_the_frame_when_somebody_signs_out_there(op: RunningProvider, settings: Any) -> None:
-    settings.STEPUP = {**settings.STEPUP, "FRONT_CHANNEL_LOGOUT": True}
+    settings.STEPUP = {**settings.STEPUP, "FRONT_CHANNEL_LOGOUT": True, "BACK_CHANNEL_LOGOUT": "end"}
     site = OPClient(
         client_id="site",
         client_secret=settings.OIDC_RP_CLIENT_SECRET,

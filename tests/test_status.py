@@ -24,6 +24,7 @@ from django.views.generic import View
 
 from stepup import Requirement, conf, inventory
 from stepup.decorators import mfa_required, stepup_required
+from stepup.gate import Aged
 from stepup.inventory import Recorded
 from stepup.management.commands.stepup_status import Command
 from stepup.mixins import MFARequiredMixin, StepUpRequiredMixin
@@ -95,6 +96,8 @@ urlpatterns: list[Any] = [
     path("", page, name="home"),
     path("bare/", mfa_required(page), name="bare"),
     path("aged/", mfa_required(max_age=60)(page), name="aged"),
+    path("aged-form/", mfa_required(max_age=60, submit_max_age=90)(page), name="aged-form"),
+    path("several/", stepup_required("mfa", Aged("sudo", 9))(page), name="several"),
     path("own/", stepup_required(Requirement(name="gold", acr=("g",)))(page), name="own"),
     path("named/", stepup_required(Requirement(name="sudo", max_age=300))(page), name="named"),
     path("picked/", stepup_required(picked)(page), name="picked"),
@@ -153,6 +156,8 @@ def by_name(*args: str) -> dict[str, Any]:
         ("home", None, []),
         ("bare", "mfa", ["decorator"]),
         ("aged", "mfa(max_age=60)", ["decorator"]),
+        ("aged-form", "mfa(max_age=60, submit_max_age=90)", ["decorator"]),
+        ("several", "mfa + sudo(max_age=9)", ["decorator"]),
         ("own", 'gold{"acr":["g"]}', ["decorator"]),
         ("named", "sudo", ["decorator"]),
         ("picked", "per request: tests.test_status.picked", ["decorator"]),

@@ -477,7 +477,9 @@ def test_what_was_verified_for_one_user_elevates_no_other_whatever_a_backend_say
     assert_refused_and_untouched(visitor, callback, 400, "expired", "session: another user meanwhile")
 
 
-def test_a_step_up_that_mozillas_refresh_middleware_asks_for_silently_is_answered_too(visitor: Visitor) -> None:
+def test_a_step_up_that_mozillas_refresh_middleware_asks_for_silently_is_answered_too(
+    op: RunningProvider, visitor: Visitor
+) -> None:
     visitor.sign_in()
     session = visitor.session
     session["oidc_states"] = {"theirs": {"nonce": "n", "code_verifier": None, "added_on": clock.now()}}
@@ -486,7 +488,7 @@ def test_a_step_up_that_mozillas_refresh_middleware_asks_for_silently_is_answere
 
     back = visitor.client.get(
         "/oidc/callback/",
-        {"state": "theirs", "error": "login_required", "iss": visitor.session["stepup"]["iss"]},
+        {"state": "theirs", "error": "login_required", "iss": op.issuer},
     )
 
     assert back.status_code == 302
