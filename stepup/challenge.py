@@ -157,8 +157,9 @@ def authentication_request(
     settings = conf.current()
     user = request.user
     parts = _unmet_parts(request, requirement, settings)
-    if (page := next((part.step_up_url for part in parts if part.step_up_url), "")) and requirement is not None:
-        return _own_page(request, requirement, page, next_url)
+    if requirement is not None and (page := next(filter(None, (part.step_up_url for part in parts)), "")):
+        there = Requirement.all_of(*(part for part in parts if part.step_up_url == page))
+        return _own_page(request, requirement, there, next_url)
     if wait := seconds_to_wait(request, requirement):
         return verdicts.page(request, Verdict.EXHAUSTED, user=user, requirement=requirement, wait=wait)
     try:
@@ -206,15 +207,19 @@ def authentication_request(
     return private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
 
 
-def _own_page(request: HttpRequest, requirement: Requirement, page: str, next_url: str) -> HttpResponse:
-    """Send the browser to the page of this site's own where a requirement is proved; `next` says where to go then."""
-    back = safe_next(request, next_url)
+def _own_page(request: HttpRequest, requirement: Requirement, there: Requirement, next_url: str) -> HttpResponse:
+    """Send the browser to a page of this site's own; `next` says where to go then.
+
+    Args:
+        there: what of the requirement is proved on that page.
+    """
+    back, page, settings = safe_next(request, next_url), there.parts[0].step_up_url, conf.current()
     try:
         url = page if page.startswith("/") else reverse(page)
     except NoReverseMatch:
         reason = "step_up_url: no such page"
     else:
-        if session.may_go(request, requirement, back, now=clock.now()):
+        if session.may_go(request, there, back, settings, now=clock.now()):
             separator = "&" if "?" in url else "?"
             return private(HttpResponseRedirect(f"{url}{separator}{urlencode({REDIRECT_FIELD_NAME: back})}"))
         reason = "step_up_url: leads back without a statement that satisfies it"

@@ -529,17 +529,33 @@ def seconds_to_wait(request: HttpRequest, requirement: Requirement, settings: co
     return min(times[-settings.max_attempts - 1] + settings.attempts_within - now, settings.attempts_within)
 
 
-def may_go(request: HttpRequest, requirement: Requirement, path: str, *, now: float) -> bool:
+def may_go(request: HttpRequest, requirement: Requirement, path: str, settings: conf.Settings, *, now: float) -> bool:
     """Whether the browser may be sent to the site's own page for this requirement, or goes round in circles there."""
-    stored, about = request.session.get(WAY), [_fingerprint(requirement), path]
-    times: list[float] = []
-    if isinstance(stored, list) and stored[:2] == about:
-        times = [time for time in stored[2:] if _is_time(time) and abs(now - time) < WAY_SECONDS]
+    need, way = _packed(requirement, settings), _way(request)
+    times = [] if way.get("need") != need or way.get("next") != path else way["at"]
+    times = [time for time in times if abs(now - time) < WAY_SECONDS]
     if len(times) >= WAYS:
         del request.session[WAY]
         return False
-    request.session[WAY] = [*about, *times, int(now)]
+    request.session[WAY] = {"need": need, "next": path, "at": [*times, int(now)]}
     return True
+
+
+def arrive(request: HttpRequest, evidence: Evidence, settings: conf.Settings, *, now: float) -> None:
+    """Note, where somebody was sent to the site's own page and has now proved there what they were to, that they have.
+
+    As after a step-up at the OP: it is fresh for the page that they came from, see :func:`settled`.
+    """
+    way = _way(request)
+    if not way or now - max(way["at"]) > settings.pending_max_age:
+        return
+    try:
+        requirement = _unpacked(way["need"], settings)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return  # as with a pending request
+    if settings.judge(evidence, requirement, now=now):
+        settle(request, requirement, way["next"], now=now, since=now)
+        del request.session[WAY]
 
 
 def spare_cookie(request: HttpRequest) -> None:
@@ -793,6 +809,19 @@ def _base_pending(
         started=base["added_on"],
         silent=True,
     )
+
+
+def _way(request: HttpRequest) -> dict[str, Any]:
+    stored = request.session.get(WAY)
+    if (
+        isinstance(stored, dict)
+        and isinstance(stored.get("next"), str)
+        and isinstance(stored.get("at"), list)
+        and stored["at"]
+        and all(map(_is_time, stored["at"]))
+    ):
+        return stored
+    return {}
 
 
 def _attempts(request: HttpRequest, settings: conf.Settings, *, now: float) -> dict[str, list[float]]:

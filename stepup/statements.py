@@ -78,6 +78,7 @@ def record(
     known = session.read_evidence(request.session, user)
     about = {"iss": settings.issuer, "sub": known.subject if known else ""}
     evidence = session.record(request, user, {**about, **stated}, proof_claims=settings.proof_claims, stated=True)
+    session.arrive(request, evidence, settings, now=clock.now())
     if former is not None:
         if settings.back_channel_logout is not None:
             _take_along(request, former)

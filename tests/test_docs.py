@@ -562,8 +562,6 @@ def test_the_settings_reference_has_the_defaults(settings: Any) -> None:
         "MAX_ATTEMPTS": loaded.max_attempts,
         "ATTEMPTS_WITHIN": loaded.attempts_within,
         "PENDING_MAX_AGE": loaded.pending_max_age,
-        "MAX_ATTEMPTS": loaded.max_attempts,
-        "ATTEMPTS_WITHIN": loaded.attempts_within,
         "DOCUMENTATION_URL": loaded.documentation_url,
         "UNSAFE_TRUST_UNVERIFIED_EMAIL": loaded.trust_unverified_email,
         "SIGN_OUT_AT_PROVIDER": loaded.sign_out_at_provider,

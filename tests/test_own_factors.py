@@ -93,7 +93,7 @@ def own_page(request: Any) -> Any:
     from django.http import HttpResponseRedirect
 
     if "nothing" not in request.GET and request.user.is_authenticated:
-        stepup.record(request, amr=["otp"])
+        stepup.record(request, amr=["otp"], auth_time=clock.now() - int(request.GET.get("ago", 0)))
     return HttpResponseRedirect(request.GET["next"])
 
 
@@ -106,6 +106,7 @@ urlpatterns = [
     *site_urls.urlpatterns,
     path("own-page/", own_page, name="own-page"),
     path("own-factor/", stepup_required("otp")(plain)),
+    path("each-time/", stepup_required(Requirement(amr=("otp",), max_age=0, step_up_url="own-page"))(plain)),
     path("never/", stepup_required(OTHER)(plain)),
     path("nowhere/", stepup_required("nowhere")(plain)),
     path(
@@ -173,7 +174,34 @@ def test_a_person_may_take_their_time_again_and_again(visitor: Visitor, pages: N
             assert visitor.get("/never/").status_code == 302
     finally:
         clock.offset = 0.0
-    assert len(visitor.session["stepup_way"]) <= 7
+    assert len(visitor.session["stepup_way"]["at"]) <= 5
+
+
+def test_what_is_to_be_proved_each_time_is_and_opens_the_page_once(visitor: Visitor, pages: None) -> None:
+    visitor.sign_in()
+    for _ in range(2):
+        sent = visitor.get("/each-time/")
+        assert sent["Location"] == "/own-page/?next=%2Feach-time%2F"
+        assert visitor.get(sent["Location"])["Location"] == "/each-time/"
+        assert visitor.get("/each-time/").content.decode() == SECRET
+
+
+def test_what_was_proved_before_somebody_was_asked_is_not_fresh(visitor: Visitor, pages: None) -> None:
+    visitor.sign_in()
+    visitor.get("/each-time/")
+    visitor.get("/own-page/?next=/each-time/&ago=100")
+    assert visitor.get("/each-time/").status_code == 302
+
+
+def test_who_takes_longer_than_a_step_up_may_take_is_asked_again(visitor: Visitor, pages: None) -> None:
+    visitor.sign_in()
+    visitor.get("/each-time/")
+    try:
+        clock.offset = 901
+        visitor.get("/own-page/?next=/each-time/")
+        assert visitor.get("/each-time/").status_code == 302
+    finally:
+        clock.offset = 0.0
 
 
 def test_a_page_that_is_not_there_is_no_error_of_the_server(visitor: Visitor, pages: None) -> None:
@@ -190,13 +218,29 @@ def test_one_page_may_ask_for_both_the_sites_own_factor_and_the_ops(visitor: Vis
     assert visitor.get("/both/").content.decode() == SECRET
 
 
-@pytest.mark.parametrize("stored", [1, "x", [], ["x", "y", "z"], ["x", "/never/", None]])
+@pytest.mark.parametrize(
+    "stored",
+    [
+        1,
+        "x",
+        [],
+        {},
+        {"at": []},
+        {"need": [], "next": "/x/", "at": []},
+        {"need": 1, "next": "/x/", "at": ["x"]},
+        {"need": "gone", "next": "/x/", "at": [1]},
+        {"need": "gone", "next": "/x/", "at": [9999999999]},
+        {"next": "/x/", "at": [9999999999]},
+    ],
+)
 def test_what_is_damaged_on_the_session_breaks_nothing(visitor: Visitor, pages: None, stored: Any) -> None:
     visitor.sign_in()
-    store = visitor.session
-    store["stepup_way"] = stored
-    store.save()
-    assert visitor.get("/never/").status_code == 302
+    for damaged in ("/never/", "/own-page/?next=/"):
+        store = visitor.session
+        store["stepup_way"] = stored
+        store.save()
+        assert visitor.get(damaged).status_code == 302
+        assert "stepup_settled" not in visitor.session
 
 
 @pytest.mark.parametrize("page", ["second-factor", "two_factor:login", "/second-factor/", "/"])
