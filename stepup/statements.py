@@ -115,8 +115,7 @@ def _rotate(request: HttpRequest, settings: conf.Settings) -> Any:
     """
     if not session.is_known_to_browser(request, settings):
         return None
-    stored = session.renewed(request.session)
-    if stored is None or not session.has_same_login(request.session, stored):
+    if not session.adopt_renewal(request):
         raise StatementRefused("ended")
     return session.rotate(request)
 
