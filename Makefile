@@ -6,12 +6,12 @@ CHROMIUM := /usr/bin/chromium
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e bench fuzz mutants lint types docs matrix chromium clean
+.PHONY: help demo test e2e bench fuzz mutants lint types docs matrix chromium servers clean
 
 help:
 	@echo "make demo    start the example site and its OpenID Provider on this machine"
 	@echo "make test    run the tests, with coverage"
-	@echo "make e2e     run the scenario in a real browser (Debian's Chromium)"
+	@echo "make e2e     run the scenario in a real browser (Debian's Chromium), and a site under load and faults"
 	@echo "make bench   measure how fast it is, against Django and mozilla-django-oidc"
 	@echo "make fuzz    go on trying random tokens, queries and settings, each kind for a minute"
 	@echo "make mutants change the code in two thousand ways, and see that the tests notice"
@@ -29,7 +29,7 @@ demo: $(VENV)/.ready-provider
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest --cov --numprocesses auto
 
-e2e: $(VENV)/.ready-dev chromium
+e2e: $(VENV)/.ready-dev chromium servers
 	$(BIN)/python -m pytest tests/e2e --override-ini=addopts= --no-cov
 
 bench: $(VENV)/.ready-dev
@@ -75,6 +75,15 @@ chromium:
 	    elif command -v sudo >/dev/null; then as_root=sudo; \
 	    else echo "The browser tests need $(CHROMIUM). Install it as root: apt-get install chromium" >&2; exit 1; fi; \
 	    $$as_root apt-get update --quiet && $$as_root apt-get install --yes --quiet --no-install-recommends chromium; }
+
+# Debian starts servers of its own with them, which the tests neither use nor stop.
+servers:
+	@{ ls /usr/lib/postgresql/*/bin/initdb && command -v redis-server; } >/dev/null 2>&1 || { \
+	    echo "Installing Debian's PostgreSQL and Redis for the test under load ..."; \
+	    if [ "$$(id -u)" = 0 ]; then as_root=; \
+	    elif command -v sudo >/dev/null; then as_root=sudo; \
+	    else echo "The test under load needs PostgreSQL and Redis. Install them as root: apt-get install postgresql redis-server" >&2; exit 1; fi; \
+	    $$as_root apt-get update --quiet && $$as_root apt-get install --yes --quiet --no-install-recommends postgresql redis-server; }
 
 clean:
 	rm -rf $(VENV) build dist htmlcov mutants docs/_build .coverage .coverage.* .hypothesis .mypy_cache .nox .pytest_cache .ruff_cache

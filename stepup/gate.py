@@ -129,10 +129,7 @@ async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
 def admit(request: HttpRequest, needs: Needs) -> HttpResponse | Literal[Passage.UNSEALED] | None:
     """None where the request may go on and its answer is sealed; `UNSEALED` where a door must leave no trace."""
     # What nearly every request of a protected page is answered by, in as few steps as can be.
-    if type(needs) is str:
-        if _is_plainly_allowed(request, needs, None):
-            return None
-    elif type(needs) is Aged and _is_plainly_allowed(request, needs.name, needs.max_age):
+    if _is_plainly_allowed(request, needs):
         return None
     answer = _admission(request, needs, _visitor(request))
     return answer() if callable(answer) else answer
@@ -288,7 +285,13 @@ def _demand(request: HttpRequest, needs: Needs, visitor: _Visitor) -> None:
         report_only.report(request, tried, decision)
 
 
-def _is_plainly_allowed(request: HttpRequest, name: str, max_age: int | None) -> bool:
+def _is_plainly_allowed(request: HttpRequest, needs: Needs) -> bool:
+    if type(needs) is str:
+        name, max_age = needs, None
+    elif type(needs) is Aged:
+        name, max_age = needs.name, needs.max_age
+    else:
+        return False
     settings = conf.current()
     # Those that are only reported take the long way.
     requirement = settings.enforced_requirements.get(name)
@@ -299,9 +302,9 @@ def _is_plainly_allowed(request: HttpRequest, name: str, max_age: int | None) ->
         # Each look through Django's proxy costs a microsecond. Where the user is there already, look behind it.
         loaded = object.__getattribute__(user, "_wrapped")
         user = user if loaded is empty else loaded
-    return session.shows(
-        request.session, user, requirement, requirement.max_age if max_age is None else max_age, settings
-    )
+    if max_age is None:
+        max_age = requirement.max_age
+    return session.shows(request.session, user, requirement, max_age, settings)
 
 
 def _judge(request: HttpRequest, requirement: Requirement, visitor: _Visitor) -> Decision:

@@ -33,7 +33,7 @@ STATES: Mapping[str, Mapping[str, Any] | None] = {
     "elevated at a time that nobody says": {"proofs": {"amr": {"mfa": -HOURS_AGO}}},
     "elevated too long ago": {"proofs": {"amr": {"mfa": YEARS_AGO}}},
     "elevated at a time that nobody says, too long ago": {"proofs": {"amr": {"mfa": -YEARS_AGO}}},
-    "elevated as another user": {"proofs": MFA, "for": "4711"},
+    "elevated as another user": {"proofs": MFA, "for": 4711},
     "elevated before the password was changed": {"proofs": MFA, "for": "changed"},
     "elevated by another issuer": {"proofs": MFA, "iss": "https://other.example/"},
     "damaged": {"proofs": {"amr": "mfa"}},
@@ -65,11 +65,11 @@ def set_up(client: Client, user: User, issuer: str, state: Mapping[str, Any] | N
     if state:
         session = client.session
         stored = stored_evidence(session, user, state.get("iss", issuer), proofs=state["proofs"])
-        known, _, password = stored["for"].partition(" ")
+        known, password = stored["for"]
         if state.get("for") == "changed":
-            stored["for"] = f"{known} {'0' * len(password)}"
+            stored["for"] = [known, "0" * len(password)]
         elif "for" in state:
-            stored["for"] = f"{state['for']} {password}"
+            stored["for"] = [state["for"], password]
         session["stepup"] = stored
         session.save()
 

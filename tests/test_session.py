@@ -259,7 +259,7 @@ def test_evidence_of_an_issuer_that_is_no_longer_trusted_counts_for_nothing(
         {"proofs": None},
         {"proofs": []},
         {"for": None},
-        {"for": "4711 "},
+        {"for": [4711, ""]},
         {"for": 4711},
     ],
 )
@@ -326,7 +326,7 @@ times = (
 stored_evidence = odd | st.fixed_dictionaries(
     {},
     optional={
-        "for": st.sampled_from(["7 abcdef", "8 abcdef", "7 fedcba"]) | odd,
+        "for": st.sampled_from([[7, "abcdef"], [8, "abcdef"], [7, "fedcba"]]) | odd,
         "iss": st.sampled_from([session._mark(ISSUER), ISSUER]) | odd,
         "sub": st.just("s") | odd,
         "proofs": odd
@@ -403,7 +403,7 @@ def test_what_is_plainly_proved_has_its_quick_yes(request_: Any, user: User) -> 
         ]:
             assert session.shows(request_.session, user, requirement, max_age, settings) == is_shown, requirement
     assert not session.shows(request_.session, AnonymousUser(), Requirement(amr=("mfa",)), None, settings)
-    request_.session["stepup"]["for"] = "None abcdef"
+    request_.session["stepup"]["for"] = ["None", "abcdef"]
     assert not session.shows(request_.session, AnonymousUser(), Requirement(amr=("mfa",)), None, settings)
 
 

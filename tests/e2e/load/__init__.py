@@ -1,0 +1,7 @@
+"""A site on several processes, with some hundreds of users, while its workers are killed and its OP is restarted."""
+
+from __future__ import annotations
+
+#: What `/recent/` asks for, and how wrong clocks may be, in seconds: the site's settings have it, and the checker too.
+RECENT_MAX_AGE = 10
+LEEWAY = 1

@@ -1,0 +1,251 @@
+"""What the users do: a plan for each, made from a seed, and the person at a browser who carries it out.
+
+They know nothing of what should happen. They take what they are answered, write it down, and go on as people do; the
+checker judges afterwards.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
+
+import requests
+
+from stepup.testing.driver import Person, StuckError
+from stepup.testing.provider import User
+from tests.e2e.load.browser import Answer, Browser, Request
+from tests.e2e.load.journal import Journal
+
+#: How long somebody waits who finds the OP closed before they try again, in seconds; and how often they do.
+A_WHILE = (0.5, 1.5)
+TRIES = 60
+
+#: The requests of the user's own browser that are sent at once, at most.
+BURST = 4
+
+
+def account(number: int) -> User:
+    """One of the OP's accounts. Each of them has a phone."""
+    name = f"user-{number:03}"
+    return User(username=name, password=f"{name}-password", email=f"{name}@harbour.example", push=True)
+
+
+class Simulated:
+    """A person with a browser, who signs in to the site through the OP, and all the rest.
+
+    Args:
+        me: whose browser it is.
+        other: whose account they once in a while take by mistake.
+    """
+
+    def __init__(self, me: User, other: User, port: int, journal: Journal, rng: random.Random) -> None:
+        self.me, self.other = me, other
+        self.journal, self.rng = journal, rng
+        self.browser = Browser(port)
+        self.person = Person(me.username, me.password)
+
+    # What a plan is made of
+
+    def sign_in(self) -> None:
+        """With the password alone."""
+        self._go_through(self._get("/oidc/authenticate/?next=/whoami/"), factor=False)
+
+    def step_up(self) -> None:
+        """Open a page that wants a second factor, and give it."""
+        self._go_through(self._get("/salary/"))
+
+    def step_up_again(self) -> None:
+        """Open a page that wants it to have been given lately."""
+        answer = self._go_through(self._get("/recent/"))
+        if answer is not None and answer.verdict == "stale" and answer.retry:
+            self._go_through(self._get(answer.retry))
+
+    def step_up_while_looking(self) -> None:
+        """Other tabs ask for an open page just while the answer of the OP comes in."""
+        self._go_through(self._get("/salary/"), beside=("/whoami/",))
+
+    def post(self) -> None:
+        form = {"id": f"{self.me.username}-{self.rng.getrandbits(64):016x}"}
+        self._note(self.browser.open(Request("POST", "/posts/", form)))
+
+    def look(self) -> None:
+        """Look at pages, and go nowhere from there."""
+        self._get("/whoami/")
+        self._get("/salary/")
+
+    def look_at_many(self) -> None:
+        """Several tabs at once."""
+        paths = [self.rng.choice(("/whoami/", "/salary/")) for _ in range(BURST)]
+        self._note(self.browser.open(*(Request("GET", path) for path in paths)))
+
+    def cancel(self) -> None:
+        """Begin a step-up, and leave it."""
+        self._go_through(self._get("/salary/"), cancel=True)
+
+    def take_the_other_account(self) -> None:
+        """Be somebody else at the OP than here."""
+        if self._is_signed_in():
+            other = Person(self.other.username, self.other.password)
+            self._go_through(
+                self._get("/oidc/authenticate/?stepup=mfa&next=/salary/"), person=other, account=self.other
+            )
+            _close(other)
+
+    def be_robbed(self) -> None:
+        """Somebody else opens the address that the OP sends this browser to, before it does."""
+        self._go_through(self._get("/salary/"), robbed=True)
+
+    def sign_out(self) -> None:
+        """And have a look whether the old cookie is still good for something."""
+        if self._is_signed_in():
+            old = dict(self.browser.cookies)
+            self._note(self.browser.open(Request("POST", "/oidc/logout/", {})))
+            self._replay(old)
+
+    def come_to_an_end(self) -> bool:
+        """When all is calm again: whether the protected page is shown in the end. Then they sign out."""
+        for _ in range(3):
+            answer = self._go_through(self._get("/salary/"))
+            if answer is not None and answer.shown is not None:
+                self.sign_out()
+                return True
+        return False
+
+    def close(self) -> None:
+        _close(self.person)
+
+    # What all of them do
+
+    def _is_signed_in(self) -> bool:
+        answer = self._get("/whoami/")
+        return answer.shown is not None and answer.shown["user"] == self.me.email
+
+    def _get(self, path: str) -> Answer:
+        return self._note(self.browser.open(Request("GET", path)))[0]
+
+    def _replay(self, cookies: dict[str, str]) -> None:
+        for path in ("/whoami/", "/salary/"):
+            self._note(self.browser.open(Request("GET", path), cookies=cookies))
+
+    def _go_through(
+        self,
+        answer: Answer,
+        *,
+        factor: bool = True,
+        person: Person | None = None,
+        account: User | None = None,
+        cancel: bool = False,
+        robbed: bool = False,
+        beside: tuple[str, ...] = (),
+    ) -> Answer | None:
+        """Go to the OP where an answer leads there, come back, and go where that leads.
+
+        Returns the page at the end of it; None where they did not get there.
+        """
+        if answer.status != 302 or not urlsplit(answer.location).netloc:
+            return answer
+        state = parse_qs(urlsplit(answer.location).query)["state"][0]
+        back = self._walk(person or self.person, account or self.me, answer.location, state, factor, cancel)
+        if not back:
+            return None
+        parts = urlsplit(back)
+        callback = Request("GET", f"{parts.path}?{parts.query}")
+        if robbed:
+            self._note(self.browser.open(Request("GET", callback.path), cookies={}), state=state)
+        before = dict(self.browser.cookies)
+        looks = (Request("GET", path) for path in beside)
+        came_back = self._note(self.browser.open(callback, *looks), state=state)[0]
+        if came_back.status is None:
+            # As somebody does who is shown that the site does not answer.
+            came_back = self._note(self.browser.open(Request("GET", callback.path)), state=state)[0]
+        if came_back.status != 302:
+            return came_back
+        # Sent before the answer came, and late on the way: the cookie that it names is gone.
+        self._note(self.browser.open(*(Request("GET", path) for path in beside), cookies=before, learn=True))
+        page = self._get(came_back.location)
+        if self.rng.random() < 0.2:
+            self._replay(before)
+        return page
+
+    def _walk(self, person: Person, account: User, url: str, state: str, factor: bool, cancel: bool) -> str:
+        began, back, error, tries = time.time(), "", "", 0
+        while not back and tries < TRIES:
+            tries += 1
+            try:
+                back = person.authenticate(url, factor="push" if factor else None, cancel=cancel)
+            except StuckError as stuck:
+                error = f"stuck: {stuck}"
+                break
+            except requests.RequestException as lost:
+                error = f"lost: {type(lost).__name__}"
+                time.sleep(self.rng.uniform(*A_WHILE))
+        self.journal.write(
+            what="walk",
+            user=self.me.username,
+            account=account.username,
+            state=state,
+            factor=factor,
+            dated="max_age=" in url or "prompt=login" in url,
+            began=began,
+            ended=time.time(),
+            back=bool(back),
+            declined="error=" in urlsplit(back).query,
+            tries=tries,
+            error=error,
+        )
+        return back
+
+    def _note(self, answers: list[Answer], *, state: str = "") -> list[Answer]:
+        for answer in answers:
+            request = answer.request
+            leads_to_op = answer.status == 302 and bool(urlsplit(answer.location).netloc)
+            self.journal.write(
+                what="request",
+                user=self.me.username,
+                request=request.id,
+                method=request.method,
+                path=urlsplit(request.path).path,
+                form=request.form,
+                state=state if request.path.startswith("/oidc/callback/") else "",
+                asked=parse_qs(urlsplit(answer.location).query)["state"][0] if leads_to_op else "",
+                beside=answer is not answers[0] and answers[0].request.path.startswith("/oidc/callback/"),
+                began=answer.began,
+                ended=answer.ended,
+                status=answer.status,
+                location=answer.location.partition("?")[0],
+                verdict=answer.verdict,
+                shown=answer.shown,
+                error=answer.error,
+                sent=answer.sent,
+                held=answer.held,
+                learnt=answer.learnt,
+            )
+        return answers
+
+
+#: What a plan draws from, and how often. Another thing that users do is a method above, and a line here.
+ACTIONS: dict[Callable[[Simulated], object], int] = {
+    Simulated.sign_in: 3,
+    Simulated.step_up: 8,
+    Simulated.step_up_again: 3,
+    Simulated.step_up_while_looking: 2,
+    Simulated.post: 8,
+    Simulated.look: 5,
+    Simulated.look_at_many: 2,
+    Simulated.cancel: 1,
+    Simulated.take_the_other_account: 1,
+    Simulated.be_robbed: 1,
+    Simulated.sign_out: 2,
+}
+
+
+def plan(rng: random.Random, length: int) -> list[Callable[[Simulated], object]]:
+    """What one user does, in order."""
+    return rng.choices(list(ACTIONS), list(ACTIONS.values()), k=length)
+
+
+def _close(person: Person) -> None:
+    person.session.close()
+    person.phone.close()

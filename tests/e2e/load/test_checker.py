@@ -1,0 +1,559 @@
+"""The checker finds what should not happen: stories made by hand, and in each of them one thing that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.load.checker import Logs, check
+from tests.e2e.load.journal import Entry
+
+
+class Story:
+    """What one user does, a second for each thing; as the journals would have it."""
+
+    def __init__(self, user: str = "anna") -> None:
+        self.user = user
+        self.users: list[Entry] = []
+        self.faults: list[Entry] = []
+        self.site: list[Entry] = []
+        self.op: list[Entry] = []
+        self.rows: list[tuple[str, str]] = []
+        self.ended_well: dict[str, bool] = {}
+        self.jar = ""
+        self.clock = 1000.0
+
+    def violations(self) -> list[str]:
+        """The rules that were broken, in order."""
+        logs = Logs(self.users, self.faults, self.site, self.op, self.rows, self.ended_well)
+        return [violation.rule for violation in check(logs).violations]
+
+    def fault(self, what: str, *, ago: float = 0.5) -> None:
+        self.faults.append({"what": what, "began": self.clock - ago, "ended": self.clock - ago + 0.1})
+
+    def request(self, path: str, **more: Any) -> Entry:
+        self.clock += 1
+        entry = {
+            "what": "request",
+            "user": self.user,
+            "request": str(len(self.users)),
+            "method": "GET",
+            "path": path,
+            "form": None,
+            "state": "",
+            "asked": "",
+            "beside": False,
+            "began": self.clock - 0.9,
+            "ended": self.clock,
+            "status": 200,
+            "location": "",
+            "verdict": "",
+            "shown": None,
+            "error": "",
+            "sent": "",
+            # Somebody who tries another cookie than the browser's does not do it in the browser.
+            "learnt": "held" in more or more.get("sent", "") == self.jar,
+            **more,
+        }
+        entry.setdefault("held", entry["sent"])
+        if entry["learnt"]:
+            self.jar = entry["held"]
+        self.users.append(entry)
+        return entry
+
+    def lost(self, path: str, cookie: str, **more: Any) -> Entry:
+        """No answer came, since the worker was killed."""
+        entry = self.request(path, sent=cookie, status=None, error="reset", **more)
+        self.fault("kill")
+        return entry
+
+    def challenge(self, state: str, cookie: str = "", held: str = "", path: str = "/salary/") -> Entry:
+        return self.request(path, status=302, asked=state, sent=cookie, held=held or cookie)
+
+    def walk(self, state: str, *, factor: bool = True, account: str = "", **more: Any) -> Entry:
+        self.clock += 1
+        account = account or self.user
+        entry = {
+            "what": "walk",
+            "user": self.user,
+            "account": account,
+            "state": state,
+            "factor": factor,
+            "dated": False,
+            "began": self.clock - 0.9,
+            "ended": self.clock,
+            "back": True,
+            "declined": False,
+            "tries": 1,
+            "error": "",
+            **more,
+        }
+        self.users.append(entry)
+        self.op.append(
+            {"state": state, "subject": f"stepup|{account}", "second_factor": factor, "auth_time": self.clock - 0.5}
+        )
+        return entry
+
+    def callback(self, state: str, cookie: str, held: str) -> Entry:
+        return self.request("/oidc/callback/", state=state, sent=cookie, held=held, status=302, location="/salary/")
+
+    def refused(self, state: str, cookie: str, verdict: str, status: int = 403) -> Entry:
+        return self.request("/oidc/callback/", state=state, sent=cookie, status=status, verdict=verdict)
+
+    def page(self, cookie: str, page: str = "salary", *, user: str | None = None, **more: Any) -> Entry:
+        """A protected page that is shown, which the worker writes down too."""
+        user = user or self.user
+        seen = {"user": f"{user}@harbour.example", "subject": f"stepup|{user}", "amr": {"mfa": None}, **more}
+        entry = self.request(f"/{page}/", sent=cookie, shown={"page": page, **seen})
+        self.site.append({"what": "shown", "at": self.clock, "request": entry["request"], "page": page, **seen})
+        return entry
+
+    def whoami(self, cookie: str, user: str | None, *, mfa: bool = False, **more: Any) -> Entry:
+        address = f"{user}@harbour.example" if user else None
+        seen = {"user": address, "subject": f"stepup|{user}" if user else None, "amr": {"mfa": None} if mfa else {}}
+        return self.request("/whoami/", sent=cookie, shown={"page": "whoami", **seen}, **more)
+
+    def post(self, id_: str, cookie: str, *, rows: int = 1) -> Entry:
+        entry = self.page(cookie, "posted")
+        entry |= {"path": "/posts/", "method": "POST", "form": {"id": id_}}
+        self.rows += [(id_, f"{self.user}@harbour.example")] * rows
+        return entry
+
+    def post_refused(self, id_: str, cookie: str) -> Entry:
+        return self.request("/posts/", method="POST", form={"id": id_}, sent=cookie, status=403)
+
+    def sign_out(self, cookie: str) -> Entry:
+        return self.request("/oidc/logout/", method="POST", form={}, sent=cookie, held="", status=302)
+
+    def signed_in(self) -> Story:
+        """With the password alone, and the cookie "in"."""
+        self.challenge("s0", "", "new", path="/oidc/authenticate/")
+        self.walk("s0", factor=False)
+        self.callback("s0", "new", "in")
+        return self
+
+    def stepped_up(self) -> Story:
+        """With the cookie "up"; it was "in" before."""
+        self.signed_in()
+        self.challenge("s1", "in")
+        self.walk("s1")
+        self.callback("s1", "in", "up")
+        return self
+
+
+def test_nothing_is_found_where_all_is_well() -> None:
+    story = Story().stepped_up()
+    story.page("up")
+    story.whoami("up", "anna", mfa=True)
+    story.whoami("in", None)
+    story.post("one", "up")
+    story.challenge("s2", "up", path="/recent/")
+    story.walk("s2", dated=True)
+    story.callback("s2", "up", "recent")
+    story.page("recent", "recent", amr={"mfa": int(story.op[-1]["auth_time"])})
+    story.sign_out("recent")
+    story.whoami("recent", None)
+    story.challenge("s3", "recent", "another")
+    story.post_refused("two", "another")
+    story.ended_well["anna"] = True
+
+    assert story.violations() == []
+
+
+def test_what_faults_explain_is_no_violation() -> None:
+    story = Story().stepped_up()
+    story.lost("/salary/", "up")
+    story.page("up")
+    story.lost("/posts/", "up", form={"id": "one"})
+    story.rows.append(("one", "anna@harbour.example"))
+    story.lost("/posts/", "up", form={"id": "two"})
+    story.lost("/oidc/logout/", "up", method="POST")
+    story.challenge("s2", "up", "fresh")
+    story.walk("s2")
+    story.lost("/oidc/callback/", "fresh", state="s2")
+    story.refused("s2", "fresh", "expired", 400)
+    story.whoami("fresh", None)
+    story.fault("restart")
+    story.request("/salary/", status=503, verdict="unavailable")
+    story.challenge("s3", "", "other")
+    story.walk("s3")
+    story.refused("s3", "other", "invalid", 400)
+
+    assert story.violations() == []
+
+
+def test_what_is_shown_while_an_answer_comes_does_not_tell_what_became_of_it() -> None:
+    story = Story().stepped_up()
+    story.lost("/oidc/logout/", "up", method="POST")
+    story.challenge("s2", "up", path="/recent/")
+    story.walk("s2")
+    story.callback("s2", "up", "recent")
+    story.whoami("up", "anna", mfa=True, beside=True)
+    story.whoami("up", None)
+    story.page("recent")
+
+    assert story.violations() == []
+
+
+def shown_for_a_proof_on_the_way(story: Story) -> None:
+    """The proof was given while the page was waited for, and the way back took long; a sign-in came between."""
+    story.stepped_up()
+    story.challenge("s2", "up", path="/recent/")
+    story.walk("s2", dated=True)
+    story.clock += 15
+    story.callback("s2", "up", "recent")
+    story.challenge("s3", "recent", path="/oidc/authenticate/")
+    story.walk("s3", factor=False)
+    story.callback("s3", "recent", "again")
+    story.page("again", "recent", amr={"mfa": int(story.op[1]["auth_time"]) + 3})
+
+
+def test_what_was_proved_on_the_way_is_fresh_for_the_page() -> None:
+    story = Story()
+    shown_for_a_proof_on_the_way(story)
+
+    assert story.violations() == []
+
+
+def test_a_page_that_was_shown_when_a_sign_out_was_lost_tells_that_it_did_not_happen() -> None:
+    story = Story().stepped_up()
+    story.lost("/oidc/logout/", "up", method="POST")
+    story.page("up")
+    story.challenge("s2", "up")
+
+    assert story.violations() == ["an elevation lost"]
+
+
+def shown_to_nobody(story: Story) -> None:
+    story.page("made-up")
+
+
+def shown_and_not_written_down(story: Story) -> None:
+    story.stepped_up().page("up")
+    story.site.clear()
+
+
+def shown_and_not_asked_for(story: Story) -> None:
+    story.stepped_up().page("up")
+    story.site.append({**story.site[-1], "request": "another"})
+
+
+def shown_after_a_sign_in(story: Story) -> None:
+    story.signed_in().page("in")
+
+
+def shown_after_a_refusal(story: Story) -> None:
+    story.signed_in()
+    story.challenge("s1", "in")
+    story.walk("s1", declined=True)
+    story.op.pop()
+    story.refused("s1", "in", "declined")
+    story.page("in")
+
+
+def shown_by_the_old_cookie_after_a_lost_answer(story: Story) -> None:
+    story.signed_in()
+    story.challenge("s1", "in")
+    story.walk("s1")
+    story.lost("/oidc/callback/", "in", state="s1")
+    story.page("in")
+
+
+def shown_only_by_the_worker(story: Story) -> None:
+    """Its answer was lost, but nobody should have been shown it."""
+    story.signed_in()
+    story.page("in")
+    entry = story.users.pop()
+    story.lost("/salary/", "in", request=entry["request"])
+
+
+def the_op_knows_of_no_second_factor(story: Story) -> None:
+    story.stepped_up()
+    story.op[-1]["second_factor"] = False
+    story.page("up")
+
+
+def shown_without_proof_in_the_evidence(story: Story) -> None:
+    story.stepped_up().page("up", amr={})
+
+
+def challenged_again(story: Story) -> None:
+    story.stepped_up().challenge("s2", "up")
+
+
+def challenged_again_though_a_worker_was_killed_elsewhere(story: Story) -> None:
+    story.stepped_up()
+    story.lost("/salary/", "up")
+    story.challenge("s2", "up")
+
+
+def a_form_refused_again(story: Story) -> None:
+    story.stepped_up().post_refused("one", "up")
+
+
+def a_recent_proof_forgotten(story: Story) -> None:
+    story.stepped_up()
+    story.challenge("s2", "up", path="/recent/")
+    story.walk("s2", dated=True)
+    story.callback("s2", "up", "recent")
+    story.challenge("s3", "recent", path="/recent/")
+
+
+def nothing_known_any_more(story: Story) -> None:
+    story.stepped_up().whoami("up", "anna")
+
+
+def signed_out_by_accident(story: Story) -> None:
+    story.signed_in().whoami("in", None)
+
+
+def another_on_the_page(story: Story) -> None:
+    story.stepped_up().page("up", user="ben")
+
+
+def the_evidence_of_another(story: Story) -> None:
+    story.stepped_up().page("up", subject="stepup|ben")
+
+
+def another_after_the_step_up(story: Story) -> None:
+    story.signed_in()
+    story.challenge("s1", "in")
+    story.walk("s1", account="ben")
+    story.callback("s1", "in", "up")
+
+
+def the_code_of_another(story: Story) -> None:
+    story.stepped_up()
+    story.op[-1]["subject"] = "stepup|ben"
+
+
+def accepted_without_the_op(story: Story) -> None:
+    story.stepped_up()
+    story.op.clear()
+
+
+def accepted_though_declined(story: Story) -> None:
+    story.signed_in()
+    story.challenge("s1", "in")
+    story.walk("s1", declined=True)
+    story.callback("s1", "in", "up")
+
+
+def accepted_in_another_browser(story: Story) -> None:
+    story.signed_in()
+    story.challenge("s1", "in")
+    story.walk("s1")
+    story.callback("s1", "", "")
+
+
+def the_old_key_kept(story: Story) -> None:
+    story.signed_in()
+    story.challenge("s1", "in")
+    story.walk("s1")
+    story.callback("s1", "in", "in")
+
+
+def the_old_key_still_good(story: Story) -> None:
+    story.stepped_up().whoami("in", "anna")
+
+
+def one_key_for_two(story: Story) -> None:
+    story.stepped_up()
+    story.challenge("s5", "", "up")
+
+
+def the_new_cookie_deleted(story: Story) -> None:
+    """By the answer to a request that was on its way with the old one."""
+    story.stepped_up().whoami("in", None, held="")
+
+
+def an_error(story: Story) -> None:
+    story.request("/whoami/", status=500)
+
+
+def unavailable_though_the_op_was_there(story: Story) -> None:
+    story.request("/salary/", status=503, verdict="unavailable")
+
+
+def unavailable_long_after(story: Story) -> None:
+    story.fault("restart", ago=60)
+    story.request("/salary/", status=503, verdict="unavailable")
+
+
+def an_exception_behind_a_lost_answer(story: Story) -> None:
+    story.site.append({"what": "exception", "request": "", "traceback": "Traceback\nValueError: no"})
+
+
+def a_connection_lost(story: Story) -> None:
+    story.request("/whoami/", status=None)
+
+
+def an_answer_of_no_kind(story: Story) -> None:
+    story.request("/salary/", status=404)
+
+
+def refused_for_no_reason(story: Story) -> None:
+    story.signed_in()
+    story.challenge("s1", "in")
+    story.walk("s1")
+    story.refused("s1", "in", "invalid", 400)
+
+
+def expired_for_no_reason(story: Story) -> None:
+    story.signed_in()
+    story.challenge("s1", "in")
+    story.walk("s1")
+    story.refused("s1", "in", "expired", 400)
+
+
+def the_wrong_user_for_no_reason(story: Story) -> None:
+    story.signed_in()
+    story.challenge("s1", "in")
+    story.walk("s1")
+    story.refused("s1", "in", "wrong_user")
+
+
+def stuck_for_no_reason(story: Story) -> None:
+    story.challenge("s1", "", "new")
+    story.walk("s1", back=False, error="stuck: at a page")
+
+
+def a_post_twice(story: Story) -> None:
+    story.stepped_up().post("one", "up", rows=2)
+
+
+def a_post_lost(story: Story) -> None:
+    story.stepped_up().post("one", "up", rows=0)
+
+
+def a_post_of_another(story: Story) -> None:
+    story.stepped_up().post("one", "up")
+    story.rows = [("one", "ben@harbour.example")]
+
+
+def a_post_though_refused(story: Story) -> None:
+    story.signed_in().post_refused("one", "in")
+    story.rows.append(("one", "anna@harbour.example"))
+
+
+def a_post_that_nobody_sent(story: Story) -> None:
+    story.rows.append(("one", "anna@harbour.example"))
+
+
+def a_post_of_somebody_who_may_not_and_a_lost_answer(story: Story) -> None:
+    story.signed_in().lost("/posts/", "in", form={"id": "one"})
+    story.rows.append(("one", "anna@harbour.example"))
+
+
+def shown_after_the_sign_out(story: Story) -> None:
+    story.stepped_up().sign_out("up")
+    story.page("up")
+
+
+def signed_in_after_the_sign_out(story: Story) -> None:
+    story.stepped_up().sign_out("up")
+    story.whoami("up", "anna")
+
+
+def not_signed_out(story: Story) -> None:
+    story.stepped_up().sign_out("up")["status"] = 403
+
+
+def shown_for_an_old_proof(story: Story) -> None:
+    story.stepped_up()
+    story.page("up", "recent", amr={"mfa": int(story.clock) - 20})
+
+
+def shown_twice_for_a_proof_on_the_way(story: Story) -> None:
+    shown_for_a_proof_on_the_way(story)
+    story.page("again", "recent", amr={"mfa": int(story.op[1]["auth_time"]) + 3})
+
+
+def shown_long_after_the_way(story: Story) -> None:
+    shown_for_a_proof_on_the_way(story)
+    story.users[-1]["status"] = None
+    story.fault("kill")
+    story.clock += 15
+    story.page("again", "recent", amr={"mfa": int(story.op[1]["auth_time"]) + 3})
+
+
+def shown_for_a_proof_of_no_time(story: Story) -> None:
+    story.stepped_up().page("up", "recent")
+
+
+def another_while_the_answer_came(story: Story) -> None:
+    story.stepped_up().whoami("in", "ben", beside=True)
+
+
+def more_proved_while_the_answer_came(story: Story) -> None:
+    story.stepped_up().whoami("in", "anna", mfa=True, beside=True)
+
+
+def not_let_in_at_the_end(story: Story) -> None:
+    story.ended_well["anna"] = False
+
+
+WRONG: dict[Callable[[Story], None], set[str]] = {
+    shown_to_nobody: {"shown without evidence", "another's page", "another's evidence"},
+    shown_and_not_written_down: {"shown and not written down"},
+    shown_and_not_asked_for: {"shown to nobody"},
+    shown_after_a_sign_in: {"shown without evidence"},
+    shown_after_a_refusal: {"shown without evidence"},
+    shown_by_the_old_cookie_after_a_lost_answer: {"shown without evidence"},
+    shown_only_by_the_worker: {"shown without evidence"},
+    the_op_knows_of_no_second_factor: {"shown without evidence"},
+    shown_without_proof_in_the_evidence: {"shown without evidence"},
+    challenged_again: {"an elevation lost"},
+    challenged_again_though_a_worker_was_killed_elsewhere: {"an elevation lost"},
+    a_form_refused_again: {"an elevation lost"},
+    a_recent_proof_forgotten: {"an elevation lost"},
+    nothing_known_any_more: {"another proof than before"},
+    signed_out_by_accident: {"another user than before"},
+    another_on_the_page: {"another's page", "another's evidence"},
+    the_evidence_of_another: {"another's evidence"},
+    another_after_the_step_up: {"the user swapped"},
+    the_code_of_another: {"another's authentication"},
+    accepted_without_the_op: {"accepted without the OP"},
+    accepted_though_declined: {"accepted though declined"},
+    accepted_in_another_browser: {"an answer that is none"},
+    the_old_key_kept: {"the session's key kept", "a session key given out twice"},
+    the_old_key_still_good: {"another user than before"},
+    one_key_for_two: {"a session key given out twice"},
+    the_new_cookie_deleted: {"the browser's cookie taken away"},
+    an_error: {"a server error"},
+    unavailable_though_the_op_was_there: {"a server error"},
+    unavailable_long_after: {"a server error"},
+    an_exception_behind_a_lost_answer: {"an exception"},
+    a_connection_lost: {"a connection lost for no reason"},
+    an_answer_of_no_kind: {"an answer that is none"},
+    refused_for_no_reason: {"refused for no reason"},
+    expired_for_no_reason: {"refused for no reason"},
+    the_wrong_user_for_no_reason: {"refused for no reason"},
+    stuck_for_no_reason: {"stuck at the OP"},
+    a_post_twice: {"posted twice, or though refused", "a post lost"},
+    a_post_lost: {"a post lost"},
+    a_post_of_another: {"a post lost"},
+    a_post_though_refused: {"posted twice, or though refused"},
+    a_post_that_nobody_sent: {"a post of nobody"},
+    a_post_of_somebody_who_may_not_and_a_lost_answer: {"posted twice, or though refused"},
+    shown_after_the_sign_out: {"shown after the session had ended"},
+    signed_in_after_the_sign_out: {"another user than before"},
+    not_signed_out: {"not signed out"},
+    shown_for_an_old_proof: {"shown for an old proof"},
+    shown_twice_for_a_proof_on_the_way: {"shown for an old proof"},
+    shown_long_after_the_way: {"shown for an old proof"},
+    shown_for_a_proof_of_no_time: {"shown without a time"},
+    another_while_the_answer_came: {"another user than before"},
+    more_proved_while_the_answer_came: {"another proof than before"},
+    not_let_in_at_the_end: {"not let in though all was calm"},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.__name__)
+def test_it_is_found(wrong: Callable[[Story], None]) -> None:
+    story = Story()
+    wrong(story)
+
+    assert set(story.violations()) == WRONG[wrong]
