@@ -57,11 +57,15 @@ def the_clock_is_put_back(stepup_clock: Clock) -> None:
 
 
 @pytest.fixture
-def op(
-    stepup_provider_process: RunningProvider, stepup_settings: StepUpSettings, db: None
-) -> Iterator[RunningProvider]:
-    """The provider, fresh, and the site's settings pointing to it."""
-    with serving(kit.clean(CONFIGURATION), stepup_settings) as provider:
+def running_op(stepup_provider_process: RunningProvider) -> RunningProvider:
+    """The provider, fresh, whoever goes there."""
+    return kit.clean(CONFIGURATION)
+
+
+@pytest.fixture
+def op(running_op: RunningProvider, stepup_settings: StepUpSettings, db: None) -> Iterator[RunningProvider]:
+    """The same, and the site's settings pointing to it."""
+    with serving(running_op, stepup_settings) as provider:
         yield provider
 
 

@@ -314,6 +314,16 @@ def test_a_challenge_to_a_form_is_followed_too(stepup_provider: RunningProvider,
     assert stepup_client.post(page.context["action"]).content.decode() == SECRET
 
 
+def test_a_challenge_to_a_form_that_is_not_kept_is_followed_too(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient
+) -> None:
+    asked = stepup_client.post(f"/class/?{'x' * 3000}")
+    assert asked.status_code == 403
+    assert_step_up_required(asked, "mfa")
+    stepup_client.step_up(asked)
+    assert_satisfied(stepup_client, "mfa")
+
+
 def test_signing_in_is_followed_too(stepup_provider: RunningProvider, stepup_client: StepUpClient) -> None:
     page = stepup_client.step_up(stepup_client.get("/oidc/authenticate/"), "cleo", factor=None)
     assert page.status_code == 200
