@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
-from django.core.signals import got_request_exception
+from django.core.signals import got_request_exception, request_started
 from django.db import connection
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -23,6 +25,13 @@ from tests.e2e.load import RECENT_MAX_AGE
 from tests.e2e.load.journal import Journal
 
 journal = Journal(Path(os.environ["LOAD_SITE_JOURNAL"]))
+
+
+#: What the thread is busy with: a log record does not say to which request it belongs.
+busy = threading.local()
+
+#: What is written down of the log.
+RENEWALS = {"renewed", "renewal_failed", "sign_in_required"}
 
 
 def write(request: HttpRequest, what: str, **more: Any) -> None:
@@ -77,6 +86,24 @@ urlpatterns = [
     path("posts/", post, name="posts"),
     path("oidc/", include("stepup.urls")),
 ]
+
+
+class Renewals(logging.Handler):
+    """Writes down how renewals went."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (event := getattr(record, "event", "")) in RENEWALS:
+            said = {name: getattr(record, name, "") for name in ("by", "reason")}
+            journal.write(what=event, at=time.time(), pid=os.getpid(), request=getattr(busy, "request", ""), **said)
+
+
+logging.getLogger("stepup").addHandler(Renewals())
+logging.getLogger("stepup").setLevel(logging.INFO)
+
+
+@receiver(request_started)
+def note_started(environ: dict[str, Any], **_: Any) -> None:
+    busy.request = environ.get("HTTP_X_REQUEST_ID", "")
 
 
 @receiver(elevated)

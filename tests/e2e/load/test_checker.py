@@ -27,7 +27,7 @@ class Story:
 
     def violations(self) -> list[str]:
         """The rules that were broken, in order."""
-        logs = Logs(self.users, self.faults, self.site, self.op, self.rows, self.ended_well)
+        logs = Logs(self.users, self.faults, self.site, self.op, rows=self.rows, ended_well=self.ended_well)
         return [violation.rule for violation in check(logs).violations]
 
     def fault(self, what: str, *, ago: float = 0.5) -> None:
@@ -43,7 +43,10 @@ class Story:
             "path": path,
             "form": None,
             "state": "",
+            "asks": "",
             "asked": "",
+            "script": False,
+            "remember": False,
             "beside": False,
             "began": self.clock - 0.9,
             "ended": self.clock,
@@ -70,7 +73,7 @@ class Story:
         return entry
 
     def challenge(self, state: str, cookie: str = "", held: str = "", path: str = "/salary/") -> Entry:
-        return self.request(path, status=302, asked=state, sent=cookie, held=held or cookie)
+        return self.request(path, status=302, asks="step-up", asked=state, sent=cookie, held=held or cookie)
 
     def walk(self, state: str, *, factor: bool = True, account: str = "", **more: Any) -> Entry:
         self.clock += 1
@@ -81,6 +84,7 @@ class Story:
             "account": account,
             "state": state,
             "factor": factor,
+            "silent": False,
             "dated": False,
             "began": self.clock - 0.9,
             "ended": self.clock,
@@ -92,7 +96,13 @@ class Story:
         }
         self.users.append(entry)
         self.op.append(
-            {"state": state, "subject": f"stepup|{account}", "second_factor": factor, "auth_time": self.clock - 0.5}
+            {
+                "state": state,
+                "subject": f"stepup|{account}",
+                "second_factor": factor,
+                "auth_time": self.clock - 0.5,
+                "life": len([each for each in self.faults if each["what"] == "restart"]),
+            }
         )
         return entry
 
