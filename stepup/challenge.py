@@ -181,7 +181,9 @@ def authentication_request(
             if silent:
                 raise
             return _unavailable(request, requirement, next_url, error)
-    session.add_pending(request, pending, settings)
+    if not session.add_pending(request, pending, settings):
+        # It has ended, or has another key by now: the browser comes again with the cookie that it has then.
+        return private(HttpResponseRedirect(pending.next))
     separator = "&" if "?" in endpoint else "?"
     return private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
 

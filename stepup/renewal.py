@@ -86,7 +86,7 @@ def renew(request: HttpRequest, view_name: str) -> HttpResponse | None:
     # There is no grace where the OP refuses a refresh token, but it has yet to be asked through the browser.
     if state.ended or (_is_over(state, settings) and not (is_dropped and is_page)):
         return _sign_in_anew(request, state.ended or "grace: over")
-    return _through_browser(request, state, settings) if is_page else None
+    return _through_browser(request, settings) if is_page else None
 
 
 @sensitive_variables()
@@ -160,20 +160,32 @@ def put_off(request: HttpRequest, reason: str, *, by: str = BY_BROWSER, locked: 
     return not _is_over(session.renewal(request) or Renewal(), settings)
 
 
-def _through_browser(request: HttpRequest, state: Renewal, settings: conf.Settings) -> HttpResponse | None:
+def _through_browser(request: HttpRequest, settings: conf.Settings) -> HttpResponse | None:
     """Send the page to the OP, to come back at once (`prompt=none`; OpenID Connect Core 1.0, 3.1.2.1).
 
-    If it does not come back, because the OP is down, then the next page is shown without: until a while has passed.
+    Of pages that are opened at the same time one goes there, and the others are shown. If it does not come back, since
+    the OP is down, then the next page is shown without: until a while has passed.
     """
     here = request.get_full_path()
     if challenge.safe_next(request, here) != here:
         return None  # nobody would find back to it; another page will do
-    try:
-        response = challenge.authentication_request(request, requirement=None, next_url=here, silent=True)
-    except (ProviderError, TokenRequestRefused) as error:
-        return None if put_off(request, str(error)) else _sign_in_anew(request, "grace: over")
-    state = _failing(state)
-    session.note_renewal(request, state, due=_next_look(state, settings))
+    with _alone(request, settings) as is_alone:
+        if not is_alone or not session.adopt_renewal(request):
+            return None
+        if not session.is_renewal_due(request.session, now=clock.now()):
+            return None
+        if ended := (session.renewal(request) or Renewal()).ended:
+            return _sign_in_anew(request, ended)
+        try:
+            response = challenge.authentication_request(request, requirement=None, next_url=here, silent=True)
+        except (ProviderError, TokenRequestRefused) as error:
+            return None if put_off(request, str(error)) else _sign_in_anew(request, "grace: over")
+
+        def note() -> None:
+            state = _failing(session.renewal(request))
+            session.note_renewal(request, state, due=_next_look(state, settings))
+
+        _merge(request, note)
     return response
 
 

@@ -344,8 +344,22 @@ def id_token_hint(request: HttpRequest) -> str | None:
     return stored if isinstance(stored, str) else None
 
 
-def add_pending(request: HttpRequest, pending: Pending, settings: conf.Settings) -> None:
-    """Keep a pending request, and no more of them, nor for longer, than the settings allow."""
+def add_pending(request: HttpRequest, pending: Pending, settings: conf.Settings) -> bool:
+    """Keep a pending request, and no more of them, nor for longer, than the settings allow.
+
+    A session that this request does not store anyway is stored at once, as it is then: else tabs that are opened at the
+    same time would undo each other's, and one could bring back the cookie from before a step-up in another.
+
+    Returns:
+        Whether there still is such a session, of the same login.
+    """
+    if request.session.session_key is not None and not request.session.modified:
+        return merge(request, lambda: _add_pending(request, pending, settings))
+    _add_pending(request, pending, settings)
+    return True
+
+
+def _add_pending(request: HttpRequest, pending: Pending, settings: conf.Settings) -> None:
     kept = _pendings(request.session, settings, now=pending.started)
     while len(kept) >= settings.max_pending:
         del kept[min(kept, key=lambda state: kept[state]["at"])]

@@ -204,8 +204,8 @@ class _Checker:
             self._callback(entry, session)
         elif entry["path"] == SIGN_OUT:
             self._signed_out(entry, session)
-        elif entry["beside"] and entry["asked"]:
-            # Nobody follows it. What it was asked with ends, or has just done so.
+        elif entry["beside"] and entry["status"] == 302:
+            # To the OP or, where its session has just ended, to come again. Nobody follows it.
             self._keeps_cookie(entry, jar)
             self._expect(self.before[entry["user"]].user is not None, "nobody to renew", entry["path"], entry)
         elif entry["path"] == POSTS:

@@ -46,6 +46,7 @@ INSTALLED_APPS = [
     "stepup",
 ]
 MIDDLEWARE = [
+    "tests.e2e.load.busy.BusyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
-from django.core.signals import got_request_exception, request_started
+from django.core.signals import got_request_exception
 from django.db import connection
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -22,13 +21,11 @@ from stepup import session
 from stepup.decorators import mfa_required
 from stepup.signals import elevated, refused
 from tests.e2e.load import RECENT_MAX_AGE
+from tests.e2e.load.busy import request_id
 from tests.e2e.load.journal import Journal
 
 journal = Journal(Path(os.environ["LOAD_SITE_JOURNAL"]))
 
-
-#: What the thread is busy with: a log record does not say to which request it belongs.
-busy = threading.local()
 
 #: What is written down of the log.
 RENEWALS = {"renewed", "renewal_failed", "sign_in_required"}
@@ -94,16 +91,11 @@ class Renewals(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if (event := getattr(record, "event", "")) in RENEWALS:
             said = {name: getattr(record, name, "") for name in ("by", "reason")}
-            journal.write(what=event, at=time.time(), pid=os.getpid(), request=getattr(busy, "request", ""), **said)
+            journal.write(what=event, at=time.time(), pid=os.getpid(), request=request_id(), **said)
 
 
 logging.getLogger("stepup").addHandler(Renewals())
 logging.getLogger("stepup").setLevel(logging.INFO)
-
-
-@receiver(request_started)
-def note_started(environ: dict[str, Any], **_: Any) -> None:
-    busy.request = environ.get("HTTP_X_REQUEST_ID", "")
 
 
 @receiver(elevated)
