@@ -7,7 +7,7 @@ RECENT_MAX_AGE = 10
 LEEWAY = 1
 
 #: After how many seconds a sign-in is renewed.
-RENEW_AFTER = 4
+RENEW_AFTER = 3
 
 #: The cookie of a browser that wants to be remembered: for it the site asks for a refresh token.
 REMEMBER = "remember"

@@ -128,11 +128,11 @@ class _Checker:
         self.key_changes = [each for each in logs.faults if each["what"] in ("restart", "rotation")]
         self.shown_by_site = {each["request"]: each for each in logs.site if each["what"] == "shown"}
         self.failed_renewals = {each["request"]: each for each in logs.site if each["what"] == "renewal_failed"}
-        #: By user and time, what the answers to requests that were sent at once asked the OP for.
+        #: By user and time, what requests that were sent at once led to: what the OP was asked for, or "lost".
         self.at_once: defaultdict[tuple[str, float], list[str]] = defaultdict(list)
         for each in logs.users:
-            if each["what"] == "request" and each["asks"]:
-                self.at_once[each["user"], each["began"]].append(each["asks"])
+            if each["what"] == "request" and (each["asks"] or each["status"] is None):
+                self.at_once[each["user"], each["began"]].append(each["asks"] or "lost")
         #: The session that a request was made with, as far as it was known before the answer.
         self.made_with: dict[str, Session] = {}
         #: The states whose callback the browser has opened that they belong to.
@@ -208,6 +208,7 @@ class _Checker:
             # To the OP or, where its session has just ended, to come again. Nobody follows it.
             self._keeps_cookie(entry, jar)
             self._expect(self.before[entry["user"]].user is not None, "nobody to renew", entry["path"], entry)
+            self.sessions[entry["sent"]] = replace(session, overdue=float("inf"))
         elif entry["path"] == POSTS:
             self._not_posted(entry, session)
         elif entry["script"]:
@@ -229,7 +230,7 @@ class _Checker:
     def _lost(self, entry: Entry, session: Session) -> None:
         self.report.counts["connections lost"] += 1
         self._expect(_overlap(entry, self.kills), "a connection lost for no reason", entry["error"], entry)
-        if session.alive == "yes":
+        if session.alive != "no":
             # A renewal, or nothing.
             session = replace(session, torn=True, overdue=float("inf"))
             if entry["path"] in (CALLBACK, SIGN_OUT):
@@ -444,14 +445,16 @@ class _Checker:
                 self.sessions[entry["held"]] = replace(session.without_proof(), life=life)
 
     def _vouched_for(self, entry: Entry, session: Session) -> None:
-        """An answer that is for those only for whom the OP vouches; and of whom it need not be asked just now."""
+        """An answer to those only for whom the OP vouches; and not if it has to be asked whether it still does."""
         if session.alive != "yes" or session.user is None:
             return
         self._expect(session.disowned is not True, "shown though the OP had ceased to vouch", entry["path"], entry)
         # With a refresh token it is the server who asks. And it may find that the OP cannot be asked.
         if entry["asks"] != "renewal" and entry["method"] == "GET" and not entry["script"] and not entry["remember"]:
-            in_time = entry["began"] <= session.overdue or entry["request"] in self.failed_renewals
-            self._expect(in_time, "not renewed though it was due", entry["began"] - session.overdue, entry)
+            # Of several pages at once one goes there.
+            is_asked = {"renewal", "lost"} & set(self.at_once[entry["user"], entry["began"]])
+            in_time = entry["began"] <= session.overdue or is_asked or entry["request"] in self.failed_renewals
+            self._expect(bool(in_time), "not renewed though it was due", entry["began"] - session.overdue, entry)
 
     def _keeps_cookie(self, entry: Entry, jar: str) -> None:
         if entry["learnt"]:
@@ -555,7 +558,7 @@ class _Checker:
         return self._is_soon_after(self.key_changes, request)
 
     def _is_crowded(self, entry: Entry) -> bool:
-        """Whether requests sent at once led to the OP for different things: Django's session keeps the last."""
+        """Whether requests sent at once led to the OP for different things, and one may have undone the other's."""
         asked = self.asked.get(entry["state"])
         return asked is not None and len(set(self.at_once[asked["user"], asked["began"]])) > 1
 
