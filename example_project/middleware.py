@@ -16,13 +16,15 @@ class ContentSecurityPolicyMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        # Signing out is a form post that is answered with a redirect to the OP, and browsers apply form-action to
-        # the redirect as well: without the OP in the list, the sign-out would stop half-way.
+        # Signing out, and a form that needs a step-up, are answered with a redirect to the OP, and browsers apply
+        # form-action to the redirect as well: without the OP in the list, both would stop half-way.
         self.policy = "; ".join(
             (
                 "default-src 'none'",
                 "style-src 'self'",
                 "img-src 'self'",
+                # For the page that sends a kept form by itself.
+                "script-src 'self'",
                 f"form-action 'self' {settings.STEPUP['ISSUER']}",
                 "base-uri 'none'",
                 "frame-ancestors 'none'",

@@ -12,9 +12,11 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST
 from django.views.generic import TemplateView
 
 from example_project import company
+from example_project.forms import ClaimForm
 from example_project.proofs import proofs
 from example_project.receivers import step_up_times
 from stepup.decorators import mfa_required
@@ -42,6 +44,23 @@ def start(request: HttpRequest) -> HttpResponse:
 def news(request: HttpRequest) -> HttpResponse:
     """For everyone who is signed in; no step-up needed."""
     return render(request, "example/news.html", {"notices": company.NEWS})
+
+
+@login_required
+def expenses(request: HttpRequest) -> HttpResponse:
+    """A form that everyone who is signed in can fill in; sending it is another matter."""
+    return render(request, "example/expenses.html", {"form": ClaimForm()})
+
+
+@require_POST
+@mfa_required
+def claim(request: HttpRequest) -> HttpResponse:
+    """Money leaves the company here. The form is kept while the person steps up, so that nobody fills it in twice."""
+    form = ClaimForm(request.POST, request.FILES)
+    if not form.is_valid():
+        return render(request, "example/expenses.html", {"form": form})
+    messages.success(request, f"Your claim of €{form.cleaned_data['amount']} is on its way to you.")
+    return redirect("expenses")
 
 
 @mfa_required

@@ -20,7 +20,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
-from stepup import clock, conf, session, signals, verdicts
+from stepup import clock, conf, kept, session, signals, verdicts
 from stepup.assurance import Decision, Requirement
 from stepup.exceptions import ProviderError, StepUpError, TokenRequestRefused
 from stepup.verdicts import Verdict, private
@@ -64,11 +64,13 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
     )
     signals.challenged.send_robust(sender=Requirement, request=request, requirement=requirement, decision=decision)
 
-    if (refusal := _off_page(request, requirement)) is not None:
-        return refusal
-
-    here = request.get_full_path()
-    if session.settled(request, requirement, here, now=clock.now()) is not None:
+    here = _off_page(request, requirement)
+    if not isinstance(here, str):
+        return here
+    if request.method not in SAFE_METHODS:
+        # The form will be sent from where it waits, and not its page be opened.
+        requirement = requirement.for_submission()
+    if session.settled(request, requirement, here, now=clock.now(), within=kept.page_of(request)[1]) is not None:
         return verdicts.page(
             request,
             Verdict.IGNORED,
@@ -86,10 +88,11 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
 def sign_in_anew(request: HttpRequest) -> HttpResponse:
     """The answer to a request of somebody for whom the OP no longer vouches: a sign-in that leads back to the page.
 
-    Where no page goes with the answer it is what an unmet requirement is answered there. The user stays signed in here.
+    A form is kept until then. Where no page goes with the answer it is what an unmet requirement is answered there. The
+    user stays signed in here.
     """
-    here = request.get_full_path()
-    return _off_page(request, None) or authentication_request(request, requirement=None, next_url=here)
+    here = _off_page(request, None)
+    return authentication_request(request, requirement=None, next_url=here) if isinstance(here, str) else here
 
 
 def is_page(request: HttpRequest) -> bool:
@@ -102,20 +105,49 @@ def is_page(request: HttpRequest) -> bool:
     return "text/html" in headers.get("Accept", "")
 
 
-def _off_page(request: HttpRequest, requirement: Requirement | None) -> HttpResponse | None:
-    """The answer where no page can be sent to the OP; None where one can."""
+def _off_page(request: HttpRequest, requirement: Requirement | None) -> HttpResponse | str:
+    """The answer where no page can be sent to the OP; where one can, the address to come back to."""
     kind = kind_of(request)
+    try:
+        here = _way_back(request, requirement, kind)
+    except kept.NotKept as why:
+        return _not_sent(request, requirement, why.reason)
+    if kind not in ("htmx", "script"):
+        return here
+    if requirement is not None and kept.of(request) is not None:
+        requirement = requirement.for_submission()
+    url = step_up_url(requirement, here)
     if kind == "htmx":
-        # Back to the page that a script's request was made from: its own address is nothing that a person wants to see.
-        url = step_up_url(requirement, safe_next(request, request.headers.get("HX-Current-URL")))
         return private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()}))
-    if kind == "script":
-        url = step_up_url(requirement, safe_next(request, request.headers.get("Referer")))
-        needs_more = requirement is not None and request.user.is_authenticated
-        error = "insufficient_user_authentication" if needs_more else "login_required"
-        body = {"error": error, "requirement": requirement.name if requirement else "", "step_up_url": url}
-        return private(JsonResponse(body, status=401, headers=_authenticate_header()))
-    return _not_sent(request, requirement) if kind == "form" else None
+    needs_more = requirement is not None and request.user.is_authenticated
+    error = "insufficient_user_authentication" if needs_more else "login_required"
+    body = {"error": error, "requirement": requirement.name if requirement else "", "step_up_url": url}
+    return private(JsonResponse(body, status=401, headers=_authenticate_header()))
+
+
+def _way_back(request: HttpRequest, requirement: Requirement | None, kind: str) -> str:
+    """Where to come back to: the page or, for a form, the one that shows it. There it is kept until then.
+
+    Raises:
+        NotKept: it cannot be.
+    """
+    here = request.get_full_path()
+    if kind == "page":
+        return here
+    # Back to the page that a script's request was made from: its own address is nothing that a person wants to see. It
+    # has what it sent, except for a form that was kept before.
+    if kind != "form" and kept.of(request) is None:
+        return safe_next(request, request.headers.get("HX-Current-URL" if kind == "htmx" else "Referer"))
+    if kept.has_mark(request):
+        return kept.url_of(request)  # where it is still kept, and was not touched
+    if safe_next(request, here) != here:
+        raise kept.NotKept("address")
+    wanted = None if requirement is None else requirement.for_submission()
+    return kept.keep(request, wanted, path=here, back=_came_from(request)).url
+
+
+def _came_from(request: HttpRequest) -> str:
+    return safe_next(request, request.headers.get("Referer") or request.get_full_path())
 
 
 def authentication_request(
@@ -174,9 +206,14 @@ def authentication_request(
         params["prompt"] = "none"
     if settings.audience:
         params["audience"] = settings.audience
-    if settings.pushed_requests:
+    if settings.signed_requests or settings.pushed_requests:
         try:
-            params = {"client_id": settings.client_id, "request_uri": provider.current().push(params)}
+            if settings.signed_requests:
+                # Outside the signature stays what OpenID Connect wants to find there too (Core 1.0, section 6.1).
+                signed = {"request": provider.current().signed_request(params)}
+                params = {name: params[name] for name in ("client_id", "response_type", "scope")} | signed
+            if settings.pushed_requests:
+                params = {"client_id": settings.client_id, "request_uri": provider.current().push(params)}
         except (ProviderError, TokenRequestRefused) as error:
             if silent:
                 raise
@@ -185,7 +222,10 @@ def authentication_request(
         # It has ended, or has another key by now: the browser comes again with the cookie that it has then.
         return private(HttpResponseRedirect(pending.next))
     separator = "&" if "?" in endpoint else "?"
-    return private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
+    response = private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
+    if request.method not in SAFE_METHODS:
+        response.status_code = 303  # so that no browser repeats a form at the OP (RFC 9700, 4.12)
+    return response
 
 
 def redirect_uri(request: HttpRequest) -> str:
@@ -281,13 +321,14 @@ def _unavailable(
     )
 
 
-def _not_sent(request: HttpRequest, requirement: Requirement | None) -> HttpResponse:
-    back = safe_next(request, request.headers.get("Referer") or request.get_full_path())
+def _not_sent(request: HttpRequest, requirement: Requirement | None, reason: str) -> HttpResponse:
+    back = _came_from(request)
     context = {
         "step_up_url": step_up_url(requirement, back),
         "back_url": back,
         "heading": _("Your form was not sent"),
         "what_happened": _("What you sent needs an additional confirmation that it is you. It was not carried out."),
+        "why": kept.not_kept(request, reason),
         "what_to_do": _("Confirm that it is you. You then come back to the page, where you can send it again."),
     }
     return private(render(request, "stepup/not_sent.html", context, status=403))

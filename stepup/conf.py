@@ -76,6 +76,8 @@ class Settings:
         cache: the Django cache through which processes share the OP's metadata and keys; None where they do not.
         userinfo: one of :data:`USERINFO`.
         user_claims: the claims that the site's hooks need; None where it does not say.
+        keep_forms: whether a form that is sent before its step-up is kept until after it.
+        keep_forms_bytes: how large it may be.
         trust_unverified_email: whether an account is linked by an e-mail address that the OP does not say is verified.
         sign_out_at_provider: whether signing out here sends the browser to sign out at the OP as well.
         logout_url_method: the base library's own way there, which wins: a dotted path, empty where there is none.
@@ -111,6 +113,8 @@ class Settings:
     code_verifier_size: int
     max_pending: int
     pending_max_age: int
+    keep_forms: bool
+    keep_forms_bytes: int
     max_evidence_age: int | None
     max_attempts: int
     attempts_within: int
@@ -122,6 +126,7 @@ class Settings:
     private_key: str = field(repr=False)
     private_key_id: str
     pushed_requests: bool
+    signed_requests: bool
     cache: str | None
     userinfo: str
     user_claims: tuple[str, ...] | None
@@ -329,6 +334,10 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         code_verifier_size=min(max(oidc("OIDC_PKCE_CODE_VERIFIER_SIZE", 64, _whole(1, 1000), _WHOLE), 43), 128),
         max_pending=read.take("MAX_PENDING", 20, _whole(1, 100), "a whole number from 1 to 100"),
         pending_max_age=read.take("PENDING_MAX_AGE", 900, _whole(60, 86400), "seconds, from 60 to 86400"),
+        keep_forms=read.take("KEEP_FORMS", True, _is_bool, "True or False"),
+        keep_forms_bytes=read.take(
+            "KEEP_FORMS_BYTES", 1024 * 1024, _whole(1024, 16 * 1024 * 1024), "bytes, from 1024 to 16777216"
+        ),
         max_evidence_age=read.take(
             "MAX_EVIDENCE_AGE",
             12 * 3600,
@@ -352,6 +361,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         private_key=read.take("PRIVATE_KEY", "", _string, "a private key in PEM"),
         private_key_id=read.take("PRIVATE_KEY_ID", "", _string, "the name of the private key"),
         pushed_requests=read.take("PUSHED_REQUESTS", False, _is_bool, "True or False"),
+        signed_requests=read.take("SIGNED_REQUESTS", False, _is_bool, "True or False"),
         cache=read.take(
             "CACHE", "default", lambda v: v is None or (_string(v) and v in django_settings.CACHES), _CACHE
         ),
@@ -461,6 +471,8 @@ def _check_values(read: _Reader, loaded: Settings) -> None:
         needed.append("OIDC_RP_CLIENT_SECRET")
     elif not loaded.private_key:
         read.add("E015", "STEPUP['CLIENT_AUTHENTICATION'] is 'private_key_jwt', but STEPUP['PRIVATE_KEY'] is not set.")
+    if loaded.signed_requests and not loaded.private_key:
+        read.add("E016", "STEPUP['SIGNED_REQUESTS'] is on, but STEPUP['PRIVATE_KEY'] is not set.")
     for name in needed:
         if not _string(getattr(django_settings, name, None)):
             read.add("E009", f"{name} is not set.")

@@ -23,9 +23,15 @@ View = TypeVar("View", bound=Callable[..., HttpResponseBase | Awaitable[HttpResp
 @overload
 def mfa_required(view: View) -> View: ...
 @overload
-def mfa_required(*, max_age: int | None = None, submit_max_age: int | None = None) -> Callable[[View], View]: ...
 def mfa_required(
-    view: Callable[..., Any] | None = None, *, max_age: int | None = None, submit_max_age: int | None = None
+    *, max_age: int | None = None, submit_max_age: int | None = None, keep_form: bool = True
+) -> Callable[[View], View]: ...
+def mfa_required(
+    view: Callable[..., Any] | None = None,
+    *,
+    max_age: int | None = None,
+    submit_max_age: int | None = None,
+    keep_form: bool = True,
 ) -> Any:
     """Let only users through who have passed multi-factor authentication: the requirement named ``mfa``.
 
@@ -36,24 +42,32 @@ def mfa_required(
             0 it opens once for each time that they do.
         submit_max_age: beside ``max_age``, the same for unsafe methods such as POST: longer, so that a form which was
             opened in time can be sent.
+        keep_form: whether a form that is sent to the view is kept until after a step-up.
     """
-    door = _door(_aged(DEFAULT_REQUIREMENT, max_age, submit_max_age))
+    door = _door(_aged(DEFAULT_REQUIREMENT, max_age, submit_max_age), keep_form)
     return door if view is None else door(view)
 
 
 @overload
 def stepup_required(requirement: View) -> View: ...
 @overload
-def stepup_required(requirement: Callable[[HttpRequest], Single | tuple[Single, ...]]) -> Callable[[View], View]: ...
+def stepup_required(
+    requirement: Callable[[HttpRequest], Single | tuple[Single, ...]], *, keep_form: bool = True
+) -> Callable[[View], View]: ...
 @overload
 def stepup_required(
-    requirement: Single = ..., *others: Single, max_age: int | None = None, submit_max_age: int | None = None
+    requirement: Single = ...,
+    *others: Single,
+    max_age: int | None = None,
+    submit_max_age: int | None = None,
+    keep_form: bool = True,
 ) -> Callable[[View], View]: ...
 def stepup_required(
     requirement: Any = DEFAULT_REQUIREMENT,
     *others: Single,
     max_age: int | None = None,
     submit_max_age: int | None = None,
+    keep_form: bool = True,
 ) -> Any:
     """Let only users through who satisfy a requirement, or several.
 
@@ -65,6 +79,7 @@ def stepup_required(
         max_age: with one name only: how many seconds ago they may have authenticated, in place of the requirement's
             own. With 0 it opens once for each time that they do.
         submit_max_age: beside ``max_age``, the same for unsafe methods such as POST.
+        keep_form: whether a form that is sent to the view is kept until after a step-up.
 
     Raises:
         TypeError, ValueError: where the view is defined, if these do not go together.
@@ -72,12 +87,12 @@ def stepup_required(
     if others:
         if max_age is not None or submit_max_age is not None:
             raise TypeError("max_age goes with the name of one requirement")
-        return _door((requirement, *others))
+        return _door((requirement, *others), keep_form)
     if max_age is not None or submit_max_age is not None:
-        return _door(_aged(requirement, max_age, submit_max_age))
+        return _door(_aged(requirement, max_age, submit_max_age), keep_form)
     if not callable(requirement):
-        return _door(requirement)
-    bare = _door(DEFAULT_REQUIREMENT)(requirement)
+        return _door(requirement, keep_form)
+    bare = _door(DEFAULT_REQUIREMENT, keep_form)(requirement)
     if iscoroutinefunction(requirement):
         return bare
 
@@ -85,7 +100,7 @@ def stepup_required(
     # result is called: with a view to protect, or with a request to answer.
     @wraps(bare)
     def either(first: Any, *args: Any, **kwargs: Any) -> Any:
-        return bare(first, *args, **kwargs) if isinstance(first, HttpRequest) else _door(requirement)(first)
+        return bare(first, *args, **kwargs) if isinstance(first, HttpRequest) else _door(requirement, keep_form)(first)
 
     return either
 
@@ -98,7 +113,7 @@ def _aged(name: str, max_age: int | None, submit_max_age: int | None) -> Needs:
     return Aged(name, max_age, submit_max_age)
 
 
-def _door(needs: Needs) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _door(needs: Needs, keep_form: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
         if isclass(view):
             raise TypeError(f"{view.__qualname__} is a class: use stepup.mixins, or decorate what as_view() returns.")
@@ -119,7 +134,7 @@ def _door(needs: Needs) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                     return gate.seal(view(request, *args, **kwargs))
                 return view(request, *args, **kwargs) if refusal is gate.UNSEALED else refusal
 
-        return gate.mark(protected, needs)
+        return gate.mark(protected, needs, keep_form=keep_form)
 
     return decorate
 

@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject, empty
 
-from stepup import challenge, clock, conf, report_only, session
+from stepup import challenge, clock, conf, kept, report_only, session
 from stepup.assurance import SATISFIED, Decision, Evidence, Requirement, Unmet
 from stepup.conf import DEFAULT_REQUIREMENT
 
@@ -28,10 +28,12 @@ __all__ = [
     "adecide",
     "ademand",
     "aguard",
+    "arestore",
     "check",
     "decide",
     "demand",
     "guard",
+    "restore",
 ]
 
 #: As `django.utils.cache.add_never_cache_headers` says it, without taking apart what was there before.
@@ -128,6 +130,8 @@ async def acheck(request: HttpRequest, needs: Needs) -> HttpResponse | None:
 
 def admit(request: HttpRequest, needs: Needs) -> HttpResponse | Literal[Passage.UNSEALED] | None:
     """None where the request may go on and its answer is sealed; `UNSEALED` where a door must leave no trace."""
+    if request.method == "POST" and (refusal := restore(request)) is not None:
+        return refusal
     # What nearly every request of a protected page is answered by, in as few steps as can be.
     if _is_plainly_allowed(request, needs):
         return None
@@ -137,6 +141,8 @@ def admit(request: HttpRequest, needs: Needs) -> HttpResponse | Literal[Passage.
 
 async def aadmit(request: HttpRequest, needs: Needs) -> HttpResponse | Literal[Passage.UNSEALED] | None:
     """As :func:`admit`, from asynchronous code."""
+    if request.method == "POST" and (refusal := await arestore(request)) is not None:
+        return refusal
     answer = _admission(request, needs, await _avisitor(request))
     # The answer may take a session to save or the OP to be asked: work for a thread, and seldom done.
     return await sync_to_async(answer)() if callable(answer) else answer
@@ -150,6 +156,19 @@ def refuse(request: HttpRequest, needs: Needs) -> HttpResponse | None:
     requirement, visitor = resolve(request, needs), _visitor(request)
     decision = _judge(request, requirement, visitor)
     return None if decision.satisfied else _refuse(request, requirement, decision, visitor)
+
+
+def restore(request: HttpRequest) -> HttpResponse | None:
+    """Put a form that was kept until after a step-up in the place of a POST that stands for it.
+
+    None where the request may go on; else the answer to give instead.
+    """
+    return kept.restore(request) if kept.has_mark(request) else None
+
+
+async def arestore(request: HttpRequest) -> HttpResponse | None:
+    """As :func:`restore`, from asynchronous code."""
+    return await sync_to_async(kept.restore)(request) if kept.has_mark(request) else None
 
 
 def guard(request: HttpRequest, needs: Needs, view: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -184,16 +203,20 @@ async def ademand(request: HttpRequest, needs: Needs = DEFAULT_REQUIREMENT) -> N
     await sync_to_async(_demand)(request, needs, await _avisitor(request))
 
 
-def mark(view: Callable[..., Any], needs: Needs, door: str = "decorator") -> Callable[..., Any]:
-    """Note on a view what it requires, and that it looks after sign-in itself.
+def mark(
+    view: Callable[..., Any], needs: Needs, door: str = "decorator", *, keep_form: bool = True
+) -> Callable[..., Any]:
+    """Note on a view what it requires, whether its forms are kept, and that it looks after sign-in itself.
 
-    Without the second, Django's `LoginRequiredMiddleware` would send an anonymous visitor to sign in first and to step
+    Without the last, Django's `LoginRequiredMiddleware` would send an anonymous visitor to sign in first and to step
     up only afterwards: two trips to the OP where one does.
     """
     view.stepup_requirement = needs  # type: ignore[attr-defined]
     # The wrapper has what was noted on the view inside: all doors, the outermost first.
     view.stepup_doors = ((door, needs), *getattr(view, "stepup_doors", ()))  # type: ignore[attr-defined]
     report_only.note_sign_in(view)
+    if not keep_form:
+        view.stepup_keep_form = False  # type: ignore[attr-defined]
     view.login_required = False  # type: ignore[attr-defined]
     return view
 
@@ -321,7 +344,8 @@ def _judge(request: HttpRequest, requirement: Requirement, visitor: _Visitor) ->
     since: float | None = getattr(request, "_stepup_fresh_since", None)
     is_first = since is None
     if since is None:
-        since = session.settled(request, requirement, request.get_full_path(), now=now)
+        page, within = kept.page_of(request)
+        since = session.settled(request, needed, page, now=now, within=within)
     if decision.satisfied and since is None and any(part.max_age == 0 for part in needed.parts):
         # Proof for one showing, and another page has had it.
         return Decision((Unmet("auth_time", "stale"),))
@@ -329,7 +353,7 @@ def _judge(request: HttpRequest, requirement: Requirement, visitor: _Visitor) ->
         if since is None or not settings.judge(evidence, needed.within(now - since), now=now):
             return decision
         decision = SATISFIED
-    if is_first and since is not None:
+    if is_first and since is not None and kept.shown(request) is None:
         # Also where the page could be shown without: it is for one showing.
         request._stepup_fresh_since = since  # type: ignore[attr-defined]
         session.use_up_settled(request)

@@ -9,15 +9,16 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch
 
-from stepup import clock, conf, gate, session
+from stepup import clock, conf, gate, kept, session
 from stepup.assurance import Requirement
 
 __all__ = ["SessionRenewalMiddleware", "StepUpMiddleware", "requirement_for"]
 
+SIGN_IN_VIEW = "oidc_authentication_init"
 #: The views of the round trip itself, which a requirement would send in circles.
 OWN_VIEWS = frozenset(
     {
-        "oidc_authentication_init",
+        SIGN_IN_VIEW,
         "oidc_authentication_callback",
         "oidc_logout",
         "stepup_signed_out",
@@ -73,6 +74,9 @@ class StepUpMiddleware:
         return None
 
     def _process_view(self, request: HttpRequest, view: Any, args: Sequence[Any], kwargs: Any) -> HttpResponse | None:
+        # Before any view begins, also one without a door: `StepUpRequired` may come from inside.
+        if request.method == "POST" and (refusal := gate.restore(request)) is not None:
+            return refusal
         requirement = _required(request)
         if requirement is None:
             return None
@@ -81,6 +85,8 @@ class StepUpMiddleware:
     async def _aprocess_view(
         self, request: HttpRequest, view: Any, args: Sequence[Any], kwargs: Any
     ) -> HttpResponse | None:
+        if request.method == "POST" and (refusal := await gate.arestore(request)) is not None:
+            return refusal
         requirement = _required(request)
         if requirement is None:
             return None
@@ -132,24 +138,29 @@ class SessionRenewalMiddleware:
         return response
 
     def _process_view(self, request: HttpRequest, view: Any, args: Sequence[Any], kwargs: Any) -> HttpResponse | None:
-        if not session.is_renewal_due(request.session, now=clock.now()):
-            return None
-        return _renew(request)
+        if session.is_renewal_due(request.session, now=clock.now()) and (answer := _renew(request)) is not None:
+            return answer
+        # It may have been kept for a sign-in here, and its view be one without a door.
+        return gate.restore(request) if request.method == "POST" else None
 
     async def _aprocess_view(
         self, request: HttpRequest, view: Any, args: Sequence[Any], kwargs: Any
     ) -> HttpResponse | None:
-        if not await session.ais_renewal_due(request.session, now=clock.now()):
-            return None
-        # The OP may have to be asked: work for a thread, and seldom done.
-        return await sync_to_async(_renew)(request)
+        if await session.ais_renewal_due(request.session, now=clock.now()):
+            # The OP may have to be asked: work for a thread, and seldom done.
+            answer = await sync_to_async(_renew)(request)
+            if answer is not None:
+                return answer
+        return await gate.arestore(request) if request.method == "POST" else None
 
 
 def _renew(request: HttpRequest) -> HttpResponse | None:
     from stepup import renewal  # brings requests and cryptography
 
     view_name: str = getattr(request.resolver_match, "view_name", "")
-    return None if is_own(view_name, conf.current()) else renewal.renew(request, view_name)
+    # What somebody has filled in is shown only to whom the OP still vouches for.
+    is_exempt = is_own(view_name, conf.current()) and not (view_name == SIGN_IN_VIEW and kept.is_shown_by(request))
+    return None if is_exempt else renewal.renew(request, view_name)
 
 
 def _passage(

@@ -21,12 +21,14 @@ class StepUpRequiredMixin:
     Attributes:
         requirement: a name from ``STEPUP["REQUIREMENTS"]``, a :class:`~stepup.Requirement`, or a tuple of several that
             must all be satisfied.
+        keep_form: whether a form that is sent to this view is kept until after a step-up.
 
     Raises:
         TypeError: where a class is defined that puts a view before it, because the view would never ask.
     """
 
     requirement: Needs = DEFAULT_REQUIREMENT
+    keep_form: bool = True
     request: HttpRequest
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -40,7 +42,7 @@ class StepUpRequiredMixin:
         # What picks one for each request is called by `dispatch`, with a view at hand.
         picks = cls.get_requirement is not StepUpRequiredMixin.get_requirement
         needs: Any = cls.get_requirement if picks else initkwargs.get("requirement", cls.requirement)
-        return gate.mark(view, needs, "mixin")
+        return gate.mark(view, needs, "mixin", keep_form=initkwargs.get("keep_form", cls.keep_form))
 
     def get_requirement(self) -> Needs:
         """The requirement for this very request; override it where that depends on something."""

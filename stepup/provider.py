@@ -5,10 +5,12 @@ Whatever goes wrong out there is a `ProviderError` here, within a bounded time a
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, quote, urlsplit
@@ -29,6 +31,8 @@ MAX_RESPONSE_BYTES = 1024 * 1024
 #: How long metadata and keys are used before they are asked for again, in seconds.
 METADATA_MAX_AGE = 24 * 60 * 60
 KEYS_MAX_AGE = 60 * 60
+#: For how long a signed authentication request is good, in seconds: until the browser has brought it to the OP.
+REQUEST_LIFETIME = 300
 
 #: RFC 6749, 5.2. Others are not repeated: what is logged should be ours to choose.
 TOKEN_ERRORS = frozenset(
@@ -208,6 +212,21 @@ class Provider:
             raise ProviderError("par", "no request_uri")
         return request_uri
 
+    def signed_request(self, params: Mapping[str, str]) -> str:
+        """An authentication request as a request object, which nobody can change on the way (RFC 9101, section 4).
+
+        Raises:
+            ProviderError: it cannot be signed.
+        """
+        settings, now = self.settings, int(clock.now())
+        claims: dict[str, Any] = {**params, "iss": settings.client_id, "aud": settings.issuer}
+        for name, read in (("claims", json.loads), ("max_age", int)):
+            # What is no text in JSON is none here (OpenID Connect Core 1.0, section 6.1). A site may send anything.
+            with suppress(KeyError, TypeError, ValueError):
+                claims[name] = read(claims[name])
+        lifetime = {"iat": now, "nbf": now, "exp": now + REQUEST_LIFETIME, "jti": secrets.token_urlsafe(16)}
+        return self._signed("authorize", {**claims, **lifetime}, "oauth-authz-req+jwt")
+
     @cached_property
     def _static_keys(self) -> KeySet | None:
         """The keys where the settings alone say what they are; None where the OP has to be asked."""
@@ -271,12 +290,17 @@ class Provider:
             "iat": now,
             "exp": now + 60,
         }
+        return self._signed("token", claims, "JWT")
+
+    def _signed(self, endpoint: str, claims: dict[str, Any], typ: str) -> str:
+        headers = {"typ": typ}
+        if self.settings.private_key_id:
+            headers["kid"] = self.settings.private_key_id
         try:
             key, algorithm = self._private_key
-            headers = {"kid": self.settings.private_key_id} if self.settings.private_key_id else None
             return jwt.encode(claims, key, algorithm, headers)
         except (jwt.PyJWTError, TypeError, ValueError):
-            raise ProviderError("token", "private key not usable") from None
+            raise ProviderError(endpoint, "private key not usable") from None
 
     @cached_property
     def _private_key(self) -> tuple[Any, str]:

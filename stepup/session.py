@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
+from string import ascii_lowercase, digits
 from typing import Any, TypeGuard
 
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
@@ -22,6 +23,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieStore
 from django.http import HttpRequest
+from django.utils.crypto import get_random_string
 
 from stepup import clock, conf
 from stepup.assurance import Evidence, Requirement
@@ -31,10 +33,18 @@ __all__ = ["Pending", "aevidence", "claims", "evidence"]
 EVIDENCE = "stepup"
 PENDING = "stepup_pending"
 SETTLED = "stepup_settled"
+FORMS = "stepup_forms"
 RENEWAL = "stepup_renewal"
 
 #: For how long a step-up that was found satisfied must have satisfied its page too, in seconds.
 SETTLED_SECONDS = 10
+
+#: How many kept forms one session may have. The oldest is dropped for a new one.
+MAX_FORMS = 5
+
+#: What every engine takes in a key.
+_KEY_CHARACTERS = frozenset(ascii_lowercase + digits)
+_KEY_LENGTH = 32
 
 #: So much of Django's hash of the user's password is kept beside evidence, which a change of password thereby ends.
 AUTH_HASH_LENGTH = 6
@@ -452,8 +462,12 @@ def renewed(session: SessionBase) -> SessionBase | None:
     return fresh if fresh.session_key else None
 
 
-def settled(request: HttpRequest, requirement: Requirement, path: str, *, now: float) -> float | None:
+def settled(
+    request: HttpRequest, requirement: Requirement, path: str, *, now: float, within: float = SETTLED_SECONDS
+) -> float | None:
     """Since when proof is fresh for this requirement and page, where a step-up for them was satisfied a moment ago.
+
+    Not longer ago than ``within`` seconds.
 
     What was proved on the way is fresh for the page that it was proved for, once, however small its `max_age`. If the
     page still asks, then it and the callback disagree, and asking the OP again would go round in circles.
@@ -465,7 +479,7 @@ def settled(request: HttpRequest, requirement: Requirement, path: str, *, now: f
         and isinstance(stored[0], list)
         and stored[1] == path
         and all(map(_is_time, stored[2:]))
-        and abs(now - stored[2]) < SETTLED_SECONDS
+        and abs(now - stored[2]) < within
         and all(_fingerprint(part) in stored[0] for part in requirement.parts)
     ):
         return float(stored[3])
@@ -480,6 +494,74 @@ def settle(request: HttpRequest, requirement: Requirement, path: str, *, now: fl
 def use_up_settled(request: HttpRequest) -> None:
     """The page is shown."""
     del request.session[SETTLED]
+
+
+def keep_form(request: HttpRequest, id: str, form: str, settings: conf.Settings, *, now: float) -> bool:  # noqa: A002
+    """Keep a form, encrypted, under an id: in a session of its own, which nobody has a cookie for and which expires.
+
+    So it is kept wherever the site keeps sessions, and the user's own session stays small. False where it cannot be.
+    """
+    session, user = request.session, request.user
+    store, key = _apart(session, settings), _new_key()
+    store[FORMS] = form
+    if not _create(store, key):
+        return False
+    kept = _forms(session, settings, now=now)
+    while len(kept) >= MAX_FORMS:
+        oldest = kept.pop(min(kept, key=lambda each: kept[each]["at"]))
+        session.delete(oldest["key"])
+    kept[id] = {"key": key, "at": int(now)}
+    if user.is_authenticated:
+        kept[id]["user"] = str(user.pk)
+    session[FORMS] = kept
+    return True
+
+
+def kept_form(request: HttpRequest, id: str, settings: conf.Settings, *, now: float) -> str | None:  # noqa: A002
+    """The form, still encrypted, that was kept in this session for its user under an id; it stays there.
+
+    One that was kept before anybody was signed in is for whoever signed in then.
+    """
+    entry = _forms(request.session, settings, now=now).get(id)
+    if entry is None or entry.get("user", str(request.user.pk)) != str(request.user.pk):
+        return None
+    form = type(request.session)(entry["key"]).get(FORMS)
+    return form if isinstance(form, str) else None
+
+
+def claim_form(request: HttpRequest, id: str, settings: conf.Settings, *, now: float) -> None:  # noqa: A002
+    """From now on the form is this user's alone."""
+    kept = _forms(request.session, settings, now=now)
+    if "user" not in kept[id]:
+        kept[id]["user"] = str(request.user.pk)
+        request.session[FORMS] = kept
+
+
+def take_form(request: HttpRequest, id: str, settings: conf.Settings, *, now: float) -> bool:  # noqa: A002
+    """Take a form off the session, for good, and say whether this request is the one that has it.
+
+    It is off the session at once, as with :func:`take_pending`. Of two requests that come at the same moment both find
+    the form there: so each has to be the first to store one more session, under a key that follows from the form's.
+    """
+    session = request.session
+    entry = _forms(session, settings, now=now).get(id)
+    if entry is None or not _create(_apart(session, settings), _used_key(entry["key"])):
+        return False
+
+    def take() -> None:
+        kept = _forms(request.session, settings, now=now)
+        kept.pop(id, None)
+        if kept:
+            request.session[FORMS] = kept
+        else:
+            request.session.pop(FORMS, None)
+
+    if not merge(request, take):
+        # It was ended, or has another key by now, under which it still has the form.
+        session.delete(_used_key(entry["key"]))
+        return False
+    session.delete(entry["key"])
+    return True
 
 
 def spare_cookie(request: HttpRequest) -> None:
@@ -546,6 +628,47 @@ def _save(session: SessionBase) -> None:
     session.save()
     # All of it is stored. Stored again with the response, it would undo what parallel requests do meanwhile.
     session.modified = _is_in_cookie(session)
+
+
+def _apart(session: SessionBase, settings: conf.Settings) -> SessionBase:
+    """A session that is nobody's, and ends when a pending request does."""
+    store: SessionBase = type(session)()
+    store.set_expiry(settings.pending_max_age)
+    return store
+
+
+def _create(store: SessionBase, key: str) -> bool:
+    """Store a session under a key that no other has; not with `create()`, which tries one after the other."""
+    store._session_key = key
+    try:
+        store.save(must_create=True)
+    except Exception:  # noqa: BLE001 - engines have limits of their own, memcached of one megabyte, and their own errors
+        return False
+    return True
+
+
+def _new_key() -> str:
+    return get_random_string(_KEY_LENGTH, ascii_lowercase + digits)
+
+
+def _used_key(key: str) -> str:
+    return hashlib.sha256(f"used {key}".encode()).hexdigest()[:_KEY_LENGTH]
+
+
+def _forms(session: SessionBase, settings: conf.Settings, *, now: float) -> dict[str, dict[str, Any]]:
+    stored = session.get(FORMS)
+    if not isinstance(stored, dict):
+        return {}
+    return {
+        id: entry
+        for id, entry in stored.items()  # noqa: A001 - the word for it
+        if isinstance(entry, dict)
+        and isinstance(entry.get("key"), str)
+        and len(entry["key"]) == _KEY_LENGTH
+        and set(entry["key"]) <= _KEY_CHARACTERS
+        and _is_time(entry.get("at"))
+        and -settings.leeway <= now - entry["at"] <= settings.pending_max_age
+    }
 
 
 def _take_over(session: SessionBase, stored: SessionBase, keys: Iterable[str]) -> None:

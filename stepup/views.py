@@ -7,13 +7,13 @@ from typing import Any
 
 from django.contrib import auth
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.utils.decorators import method_decorator
 from django.utils.functional import cached_property
 from django.views.decorators.debug import sensitive_variables
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
-from stepup import challenge, clock, conf, links, provider, renewal, session, signals, verdicts
+from stepup import challenge, clock, conf, gate, kept, links, provider, renewal, session, signals, verdicts
 from stepup.assurance import Evidence, Requirement
 from stepup.backends import VerifiedLogin
 from stepup.exceptions import AccountRefused, ClaimError, ProviderError, TokenRequestRefused, WrongUser
@@ -56,9 +56,13 @@ ASK_HARDER = frozenset({Verdict.IGNORED, Verdict.STALE, Verdict.PROOF_MISSING, V
 class AuthenticationRequestView(OIDCAuthenticationRequestView):
     """Starts a sign-in or, with ``?stepup=NAME``, a step-up. ``?next=`` says where to go afterwards.
 
+    With ``?kept=ID`` it shows a form that was kept until after the step-up and, on POST, forgets it.
+
     A sub-class may override `get_extra_params(request)`; what it returns goes with every authentication request, those
     that a protected page makes included.
     """
+
+    http_method_names = ["get", "post"]  # noqa: RUF012 - the base class's
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Not the base class's, which wants the endpoints in the settings.
@@ -80,6 +84,8 @@ class AuthenticationRequestView(OIDCAuthenticationRequestView):
         return dict(conf.current().extra_params)
 
     def get(self, request: HttpRequest) -> HttpResponse:
+        if kept.is_shown_by(request):
+            return self._kept(request)
         next_url = request.GET.get(conf.current().redirect_field_name, "")
         try:
             requirement = challenge.requirement_from(request)
@@ -89,6 +95,18 @@ class AuthenticationRequestView(OIDCAuthenticationRequestView):
         return challenge.authentication_request(
             request, requirement=requirement, next_url=next_url, again=challenge.AGAIN_PARAM in request.GET
         )
+
+    @staticmethod
+    def _kept(request: HttpRequest) -> HttpResponse:
+        """The page of a kept form, for whoever satisfies what the form waits for."""
+        form = kept.to_show(request)
+        if isinstance(form, HttpResponse):
+            return form
+        refusal = gate.check(request, form.requirement) if form.requirement is not None else None
+        return refusal or kept.page(request, form)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return kept.discard(request) if kept.PARAM in request.GET else HttpResponseNotAllowed(["GET"])
 
 
 @method_decorator(login_not_required, name="dispatch")

@@ -42,20 +42,21 @@ MAY_IMPORT = {
     "session": {"assurance", "clock", "conf"},
     "links": {"clock", "conf", "exceptions", "logout_token", "models", "session", "vault"},
     "verdicts": {"assurance", "conf", "signals"},
-    "challenge": {"assurance", "clock", "conf", "exceptions", "session", "signals", "verdicts"},
+    "kept": {"assurance", "clock", "conf", "session", "verdicts"},
+    "challenge": {"assurance", "clock", "conf", "exceptions", "kept", "session", "signals", "verdicts"},
     "report_only": {"assurance", "challenge", "conf", "signals"},
-    "gate": {"assurance", "challenge", "clock", "conf", "report_only", "session", "verdicts"},
+    "gate": {"assurance", "challenge", "clock", "conf", "kept", "report_only", "session", "verdicts"},
     "inventory": {"assurance", "conf", "gate", "middleware", "mixins", "report_only"},
     "decorators": {"assurance", "conf", "gate"},
     "mixins": {"assurance", "conf", "gate"},
-    "middleware": {"assurance", "clock", "conf", "gate", "session"},
+    "middleware": {"assurance", "clock", "conf", "gate", "kept", "session"},
     "templatetags.stepup": {"conf", "gate"},
     "backends": {"challenge", "clock", "conf", "exceptions", "id_token", "models", "provider", "session"},
     "renewal": {"backends", "challenge", "clock", "conf", "exceptions", "provider", "session", "vault"},
     "sign_out": {"clock", "conf", "exceptions", "links", "logout_token", "provider", "session", "verdicts"},
     "views": {
-        "assurance", "backends", "challenge", "clock", "conf", "exceptions", "links", "provider", "renewal", "session",
-        "sign_out",
+        "assurance", "backends", "challenge", "clock", "conf", "exceptions", "gate", "kept", "links", "provider",
+        "renewal", "session", "sign_out",
         "signals", "verdicts",
     },
     "urls": {"conf", "sign_out", "views"},
@@ -67,6 +68,7 @@ MAY_IMPORT = {
 MAY_IMPORT_LATER = {
     "apps": {"checks", "conf", "links"},
     "challenge": {"provider", "views"},
+    "kept": {"vault"},
     "checks": {"backends", "gate", "id_token", "inventory", "middleware", "sign_out", "views"},
     "middleware": {"links", "renewal"},
 }
@@ -153,7 +155,7 @@ def test_a_pure_room_does_not_know_what_time_it_is_and_touches_neither_disk_nor_
     assert not outsiders(module) & world
 
 
-@pytest.mark.parametrize("module", sorted(set(CORE) - {"provider", "transport", "backends"}))
+@pytest.mark.parametrize("module", sorted(set(CORE) - {"provider", "transport", "backends", "kept"}))
 def test_the_network_is_the_providers_and_its_transports_alone(module: str) -> None:
     # Only errors are caught in backends, because the hooks of a site may ask with requests themselves.
     assert not outsiders(module) & {"requests", "urllib3", "http", "socket"}
@@ -166,6 +168,13 @@ def test_the_backend_takes_nothing_of_requests_but_its_errors() -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "requests"
     }
     assert used == {"RequestException"}
+
+
+def test_kept_forms_take_nothing_of_urllib3_but_how_a_form_is_written() -> None:
+    assert not outsiders("kept") & {"requests", "http", "socket"}
+    assert {name for name, _ in imports(tree("kept")) if name.startswith("urllib3")} == {
+        "urllib3.filepost.encode_multipart_formdata"
+    }
 
 
 @pytest.mark.parametrize("module", sorted(set(CORE) - {"clock"}))
@@ -210,6 +219,7 @@ SESSION_KEYS = {
     "stepup",
     "stepup_pending",
     "stepup_settled",
+    "stepup_forms",
     "stepup_renewal",
     "oidc_states",
     "oidc_login_next",

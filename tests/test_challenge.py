@@ -6,17 +6,22 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from django.contrib.auth.models import User
 from django.test import Client
 
 from stepup import Requirement, challenge
 from stepup.dialects import MULTI_FACTOR
+from stepup.testing.provider import Client as OPClient
+from stepup.testing.provider import Configuration, launch
 from stepup.testing.provider.launcher import RunningProvider
 from stepup.views import AuthenticationRequestView
 from tests import hostile_op
 from tests.hostile_op import HostileOP
-from tests.visitor import Visitor, query
+from tests.tokens import KEYS
+from tests.visitor import Visitor, query, with_query
 
 HOSTILE_NEXT = [
     "//evil.example",
@@ -201,6 +206,69 @@ def test_where_the_op_does_not_answer_the_page_says_so_and_nobody_is_signed_out(
     assert (response.status_code, response.context["verdict"]) == (503, "unavailable")
     assert response.context["retry_url"] == "/oidc/authenticate/?next=%2Fdecorated%2F&stepup=mfa"
     assert visitor.session["_auth_user_id"]
+
+
+@pytest.fixture
+def signing(settings: Any) -> Iterator[RunningProvider]:
+    """An OP that takes signed requests of this site alone, and the site that signs them."""
+    key = KEYS["p256"]
+    site = OPClient(
+        client_id="site",
+        client_secret="",
+        redirect_uris=("http://testserver/oidc/callback/",),
+        public_key=key.pem.decode(),
+        require_signed=True,
+    )
+    with launch(Configuration(purpose="tests", clients=(site,))) as op:
+        settings.STEPUP = {
+            **settings.STEPUP,
+            "ISSUER": op.issuer,
+            "SIGNED_REQUESTS": True,
+            "CLIENT_AUTHENTICATION": "private_key_jwt",
+            "PRIVATE_KEY": key.private_pem,
+        }
+        yield op
+
+
+@pytest.mark.parametrize("pushed", [False, True])
+def test_a_signed_request_is_answered_as_it_was_made_and_no_other(
+    db: None, signing: RunningProvider, settings: Any, pushed: bool
+) -> None:
+    settings.STEPUP = {**settings.STEPUP, "PUSHED_REQUESTS": pushed}
+    settings.OIDC_AUTH_REQUEST_EXTRA_PARAMS = {"claims": '{"userinfo": {"email": null}}'}
+    visitor = Visitor("anna")
+
+    challenge = visitor.get("/fresh/")
+
+    sent = query(challenge["Location"])
+    assert sent.keys() == (
+        {"client_id", "request_uri"} if pushed else {"client_id", "response_type", "scope", "request"}
+    )
+    if not pushed:
+        public: Any = load_pem_public_key(KEYS["p256"].pem)
+        claims = jwt.decode(sent["request"], public, ["ES256"], audience=signing.issuer, issuer="site")
+        assert jwt.get_unverified_header(sent["request"])["typ"] == "oauth-authz-req+jwt"
+        assert claims["claims"] == {"userinfo": {"email": None}}
+        assert (claims["max_age"], claims["acr_values"], claims["client_id"]) == (300, MULTI_FACTOR, "site")
+        assert 0 < claims["exp"] - claims["iat"] <= 300
+        tampered = with_query(challenge["Location"], acr_values=None, scope="openid")
+        assert visitor.come_back(visitor.person.authenticate(tampered))["Location"] == "/fresh/"
+    else:
+        assert visitor.come_back(visitor.authenticate(challenge))["Location"] == "/fresh/"
+    assert visitor.get("/fresh/").status_code == 200
+
+
+def test_a_request_that_cannot_be_signed_is_not_sent_unsigned_instead(
+    db: None, signing: RunningProvider, settings: Any
+) -> None:
+    settings.STEPUP = {**settings.STEPUP, "PRIVATE_KEY": "junk"}
+    client = Client()
+
+    refused = client.get("/decorated/")
+
+    assert (refused.status_code, refused.context["verdict"]) == (503, "unavailable")
+    assert refused.context["reasons"] == ["authorize: private key not usable"]
+    assert "stepup_pending" not in client.session
 
 
 @pytest.fixture

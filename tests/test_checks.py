@@ -146,6 +146,12 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
             OWN_KEY,
         ),
     ],
+    "E016": [
+        (
+            stepup_with(SIGNED_REQUESTS=True),
+            {"STEPUP": stepup_with(SIGNED_REQUESTS=True)["STEPUP"] | {"PRIVATE_KEY": OWN_KEY["STEPUP"]["PRIVATE_KEY"]}},
+        ),
+    ],
     "E018": [
         (stepup_with(REPORT_ONLY=["sodu"]), stepup_with(REPORT_ONLY=[])),
         (stepup_with(REPORT_ONLY=["anything"]), stepup_with(REPORT_ONLY=())),

@@ -102,6 +102,8 @@ FULL = {
     "SIGNING_ALGORITHMS": ["ES256", "RS256"],
     "MAX_PENDING": 5,
     "PENDING_MAX_AGE": 60,
+    "KEEP_FORMS": False,
+    "KEEP_FORMS_BYTES": 1024,
     "UNSAFE_TRUST_UNVERIFIED_EMAIL": True,
     "SIGN_OUT_AT_PROVIDER": True,
     "END_SESSION_ENDPOINT": "https://op.example/bye",
@@ -112,6 +114,7 @@ FULL = {
     "PRIVATE_KEY": "a private key",
     "PRIVATE_KEY_ID": "its name",
     "PUSHED_REQUESTS": True,
+    "SIGNED_REQUESTS": True,
     "CACHE": None,
     "USERINFO": "never",
     "USER_CLAIMS": ["email", "groups"],
@@ -141,6 +144,7 @@ def test_everything_can_be_said() -> None:
     assert settings.audience == "https://api.example/"
     assert settings.algorithms == ("ES256", "RS256")
     assert (settings.max_pending, settings.pending_max_age) == (5, 60)
+    assert (settings.keep_forms, settings.keep_forms_bytes) == (False, 1024)
     assert settings.trust_unverified_email
     assert settings.sign_out_at_provider
     assert settings.endpoints == {"end_session_endpoint": "https://op.example/bye"}
@@ -150,6 +154,7 @@ def test_everything_can_be_said() -> None:
     assert settings.client_authentication == "private_key_jwt"
     assert (settings.private_key, settings.private_key_id) == ("a private key", "its name")
     assert settings.pushed_requests
+    assert settings.signed_requests
     assert settings.cache is None
     assert (settings.userinfo, settings.user_claims) == ("never", ("email", "groups"))
     assert (settings.keep_refresh_token, settings.renewal_grace) == (True, 0)
@@ -292,6 +297,7 @@ WRONG: dict[str, list[object]] = {
     "PRIVATE_KEY": [None, "", 5, b"key"],
     "PRIVATE_KEY_ID": [None, "", 5],
     "PUSHED_REQUESTS": [None, 1, "yes"],
+    "SIGNED_REQUESTS": [None, 1, "yes"],
     "CACHE": ["", "unknown", 5, ["default"], False],
     "USERINFO": [None, "", True, "sometimes"],
     "USER_CLAIMS": [None, "email", [5], [""], {"email": 1}],
@@ -305,6 +311,8 @@ WRONG: dict[str, list[object]] = {
     "SIGNING_ALGORITHMS": [None, "RS256", [], ["none"], ["RS256", "RS1"], [5], ["rs256"]],
     "MAX_PENDING": [None, 0, 101, "20", 20.0, True],
     "PENDING_MAX_AGE": [None, 59, 86401, "900", 900.0],
+    "KEEP_FORMS": [None, 1, "True", []],
+    "KEEP_FORMS_BYTES": [None, 1023, 16 * 1024 * 1024 + 1, "1024", 1024.0, True],
     "UNSAFE_TRUST_UNVERIFIED_EMAIL": [None, 1, "True", "False", []],
     "SIGN_OUT_AT_PROVIDER": [None, 1, "True", []],
     "END_SESSION_ENDPOINT": [None, "", 5, ["https://op.example/bye"]],

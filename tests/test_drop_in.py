@@ -516,8 +516,18 @@ def test_10_a_form_is_not_dropped_while_a_renewal_is_due(anna: Visitor) -> None:
     expire(anna)
 
     assert anna.client.post("/notes/").content == b"anna|POST"
-    protected = anna.client.post("/salary/")
-    assert (protected.status_code, protected.templates[0].name) == (403, "stepup/not_sent.html")
+    protected = anna.client.post("/salary/", {"raise": "10 %"})
+    assert (protected.status_code, len(anna.session["stepup_forms"])) == (303, 1)
+
+
+def test_a_form_is_kept_and_sent_with_the_base_librarys_urls(anna: Visitor) -> None:
+    anna.sign_in()
+    back = anna.come_back(anna.authenticate(anna.client.post("/salary/", {"raise": "10 %"})))
+
+    page = anna.get(back["Location"])
+    assert page.context["shown"]["rows"] == [{"name": "raise", "value": "10 %", "size": None}]
+    assert anna.client.post(page.context["action"]).status_code == 200
+    assert anna.client.post(page.context["action"]).status_code == 410
 
 
 def test_11_pending_requests_are_few_and_end(anna: Visitor) -> None:

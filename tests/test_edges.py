@@ -1369,8 +1369,9 @@ def test_a_page_navigation_goes_to_the_provider(endpoint: str, headers: dict[str
     [({"Referer": "/page/"}, "/page/"), ({}, "/a/?b=c"), ({"Referer": "https://evil.example/"}, "/")],
 )
 def test_a_form_that_was_not_sent_is_said_to_be_not_sent(
-    rendered: list[dict[str, Any]], method: str, headers: dict[str, Any], back: str
+    rendered: list[dict[str, Any]], settings: Any, method: str, headers: dict[str, Any], back: str
 ) -> None:
+    settings.STEPUP = {**settings.STEPUP, "KEEP_FORMS": False}
     answer = challenge.answer(ask(user=ANNA, method=method, **headers), MFA, UNMET)
 
     assert answer.status_code == 403
@@ -1381,6 +1382,7 @@ def test_a_form_that_was_not_sent_is_said_to_be_not_sent(
         "back_url": back,
         "heading": "Your form was not sent",
         "what_happened": "What you sent needs an additional confirmation that it is you. It was not carried out.",
+        "why": "",
         "what_to_do": "Confirm that it is you. You then come back to the page, where you can send it again.",
     }
     assert f'href="{back}"' in answer.content.decode()

@@ -66,6 +66,7 @@ ALGORITHMS = ("RS256", "ES256", "PS256", "EdDSA", "HS256")
 
 #: The key of the application that authenticates with signed assertions.
 PRIVATE_KEY = ec.generate_private_key(ec.SECP256R1())
+OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
 PUBLIC_KEY = (
     PRIVATE_KEY.public_key()
     .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -94,6 +95,7 @@ CONFIGURATION = Configuration(
         client("old", require_pkce=False),
         client("signing", client_secret="", public_key=PUBLIC_KEY),
         client("pushing", require_pushed=True),
+        client("signing-requests", public_key=PUBLIC_KEY, require_signed=True),
         client("refreshing", refresh_tokens=True, amr_when_refreshed=True),
         client("anywhere", redirect_uris=("loopback:/callback/",), post_logout_redirect_uris=("loopback:/*",)),
         *(client(alg, id_token_signed_response_alg=alg) for alg in ALGORITHMS),
@@ -1061,7 +1063,8 @@ def test_the_discovery_document_says_what_is_so(provider: RunningProvider) -> No
     document = requests.get(f"{provider.issuer}.well-known/openid-configuration").json()
     assert document["acr_values_supported"] == [MULTI_FACTOR]
     assert document["claims_parameter_supported"] is False
-    assert document["request_parameter_supported"] is False
+    assert document["request_parameter_supported"] is True
+    assert document["require_signed_request_object"] is False
     assert document["request_uri_parameter_supported"] is False
     assert document["authorization_response_iss_parameter_supported"] is True
     assert document["code_challenge_methods_supported"] == ["S256"]
@@ -1264,6 +1267,87 @@ def test_an_application_may_be_registered_to_push_all_its_requests(provider: Run
     application = Application(provider.issuer, client_id="pushing")
     assert answer(anna.authenticate(application.url()))["error"] == "invalid_request"
     assert application.claims(anna.authenticate(pushed_url(application, push(application))))["sub"] == "stepup|anna"
+
+
+# Requests that their application has signed
+
+
+def request_object(issuer: str, url: str, *, by: Any = PRIVATE_KEY, **changes: Any) -> str:
+    """The authentication request of a URL as a request object, with changes; None leaves a claim out."""
+    claims: dict[str, Any] = dict(parse_qsl(urlsplit(url).query))
+    claims |= {"iss": claims["client_id"], "aud": issuer, "exp": int(time.time()) + 60}
+    claims |= changes
+    claims = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(claims, by, "ES256", {"typ": "oauth-authz-req+jwt"})
+
+
+def signed_url(application: Application, request: str, **changes: str) -> str:
+    sent = {"client_id": application.client_id, "response_type": "code", "scope": "openid", "request": request}
+    return f"{application.issuer}authorize?{urlencode({**sent, **changes})}"
+
+
+def test_a_signed_request_is_answered_as_it_was_signed(signing: Application, anna: Person) -> None:
+    request = request_object(signing.issuer, signing.url(), acr_values=MULTI_FACTOR, max_age=600, claims={})
+    back = anna.authenticate(
+        signed_url(signing, request, acr_values="", state="forged", redirect_uri="http://evil.example/")
+    )
+    assert answer(back)["state"] == "the state"
+    tokens = signing.exchange(answer(back)["code"], auth=None, data=assertion(signing.issuer)).json()
+    assert time.time() - signing.verify(tokens["id_token"])["auth_time"] < 60, "it was asked with max_age"
+
+
+def test_a_signed_request_can_be_pushed(signing: Application, anna: Person) -> None:
+    request = request_object(signing.issuer, signing.url())
+    response = requests.post(f"{signing.issuer}oauth/par", data={"request": request, **assertion(signing.issuer)})
+    assert answer(anna.authenticate(pushed_url(signing, response)))["state"] == "the state"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"by": OTHER_KEY},
+        {"iss": "canteen"},
+        {"iss": None},
+        {"client_id": "canteen"},
+        {"client_id": None},
+        {"aud": "https://other.example/"},
+        {"aud": None},
+        {"exp": 1},
+        {"exp": None},
+        {"request": "x"},
+        {"request_uri": "urn:x"},
+    ],
+    ids=lambda changes: ",".join(f"{name}={value}" for name, value in changes.items() if name != "by") or "key",
+)
+def test_a_request_object_that_is_not_right_is_refused(
+    signing: Application, anna: Person, changes: dict[str, Any]
+) -> None:
+    request = request_object(signing.issuer, signing.url(), **changes)
+    response = requests.post(f"{signing.issuer}oauth/par", data={"request": request, **assertion(signing.issuer)})
+    assert (response.status_code, response.json()["error"]) == (400, "invalid_request_object")
+    with pytest.raises(StuckError, match=r"error \(400"):
+        anna.authenticate(signed_url(signing, request))
+
+
+@pytest.mark.parametrize("request_", ["junk", "a.b.c", "e30.e30.", ""])
+def test_what_is_no_request_object_is_refused(signing: Application, anna: Person, request_: str) -> None:
+    with pytest.raises(StuckError, match=r"error \(400"):
+        anna.authenticate(signed_url(signing, request_))
+    with pytest.raises(StuckError, match=r"error \(400"):
+        anna.authenticate(f"{signed_url(signing, request_)}&request=twice")
+
+
+def test_who_has_no_key_at_the_op_cannot_sign_a_request(payroll: Application, anna: Person) -> None:
+    request = request_object(payroll.issuer, payroll.url())
+    back = anna.authenticate(f"{payroll.url()}&{urlencode({'request': request})}")
+    assert answer(back)["error"] == "request_not_supported"
+
+
+def test_an_application_may_be_registered_to_sign_all_its_requests(provider: RunningProvider, anna: Person) -> None:
+    application = Application(provider.issuer, client_id="signing-requests")
+    assert answer(anna.authenticate(application.url()))["error"] == "invalid_request"
+    request = request_object(provider.issuer, application.url())
+    assert "code" in answer(anna.authenticate(signed_url(application, request)))
 
 
 # TLS and latency

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib.auth.forms import SetPasswordForm
+from django.contrib.auth.views import PasswordChangeView
 from django.http import HttpRequest, HttpResponse
 from django.template import engines
 from django.urls import path
@@ -294,7 +296,7 @@ def test_an_upper_age_can_be_set_and_switched_off(visitor: Visitor, settings: An
 
 
 @pytest.mark.parametrize("ages", [{"max_age": 5}, {"submit_max_age": 5}, {"max_age": 5, "submit_max_age": 5}])
-def test_an_age_goes_with_one_name(ages: dict[str, int]) -> None:
+def test_an_age_goes_with_one_name(ages: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         stepup_required("mfa", "recent", **ages)
 
@@ -387,3 +389,22 @@ def test_a_countdown_says_until_when(visitor: Visitor, settings: Any) -> None:
     assert 590 < int(until) - clock.now() <= 600
     assert mfa == "None"
     assert template.render({}) == "|None"
+
+
+def test_a_change_of_password_ends_what_was_proved_and_the_person_stays_signed_in(
+    visitor: Visitor, settings: Any
+) -> None:
+    change = PasswordChangeView.as_view(form_class=SetPasswordForm, success_url="/open/")
+    settings.ROOT_URLCONF = type("URLs", (), {"urlpatterns": [*urlpatterns, path("password/", change)]})
+    visitor.step_up("/decorated/")
+    assert is_open(visitor, "/decorated/")
+    key = visitor.session.session_key
+
+    form = {"new_password1": "correct-horse-battery", "new_password2": "correct-horse-battery"}
+    assert visitor.client.post("/password/", form)["Location"] == "/open/"
+
+    assert visitor.session.session_key != key
+    assert visitor.session["_auth_user_id"]
+    challenge = visitor.get("/decorated/")
+    assert visitor.come_back(visitor.authenticate(challenge))["Location"] == "/decorated/"
+    assert is_open(visitor, "/decorated/")

@@ -45,6 +45,7 @@ WANTED: dict[str, list[str]] = {
     "RFC 9207, Issuer Identification": ["2.3", "2.4", "3"],
     "RFC 7636, Proof Key for Code Exchange": ["4.1", "4.2", "4.3", "4.5", "7.1", "7.2"],
     "RFC 9126, Pushed Authorization Requests": ["2.1", "2.2", "2.3", "4", "5", "7"],
+    "RFC 9101, JWT-Secured Authorization Request": ["4", "5", "10.5", "10.8"],
     "RFC 7523, JWT Profile for Client Authentication": ["2.2", "3"],
     "OpenID Connect RP-Initiated Logout 1.0": ["2", "3", "6"],
     "OpenID Connect Back-Channel Logout 1.0": ["2.4", "2.5", "2.6", "2.7", "2.8", "4"],

@@ -29,7 +29,7 @@ class Visitor:
 
     def authenticate(self, challenge: Any, factor: Factor | None = "push", **choices: Any) -> str:
         """Do what the OP asks, after a challenge of the site. Returns where the OP sends the browser: the callback."""
-        assert challenge.status_code == 302, challenge.content
+        assert challenge.status_code in (302, 303), challenge.content
         return self.person.authenticate(challenge["Location"], factor=factor, **choices)
 
     def come_back(self, callback: str) -> Any:

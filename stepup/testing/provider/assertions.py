@@ -1,18 +1,20 @@
-"""`private_key_jwt`: an application that signs who it is, instead of sending a secret (OpenID Connect Core 1.0, 9)."""
+"""What applications sign: who they are (OpenID Connect Core 1.0, 9), and what they ask for (RFC 9101)."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, cast
 
 from authlib.oauth2 import OAuth2Request
 from authlib.oauth2.rfc6749 import InvalidClientError
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
+from authlib.oauth2.rfc9101.errors import InvalidRequestObjectError
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
-from joserfc.jwt import Claims
+from joserfc.jwt import Claims, JWTClaimsRegistry
 
 if TYPE_CHECKING:
     from stepup.testing.provider.oidc import Provider, RegisteredClient
@@ -33,6 +35,35 @@ def public_key(pem: str) -> Key:
         kind = ECKey
     key: Key = kind.import_key(pem)
     return key
+
+
+def parameters_of(request_object: str, client: RegisteredClient, issuer: str, now: int) -> dict[str, list[str]]:
+    """The parameters of an authentication request that its application has signed (RFC 9101, section 6.3).
+
+    Raises:
+        InvalidRequestObjectError: the application has not, or not for this provider, or it holds what it must not.
+    """
+    registry = JWTClaimsRegistry(
+        now=now,
+        iss={"essential": True, "value": client.client_id},
+        aud={"essential": True, "value": issuer},
+        client_id={"essential": True, "value": client.client_id},
+        exp={"essential": True},
+    )
+    try:
+        key = public_key(client.client.public_key)
+        claims = jwt.decode(request_object, key, algorithms=ASSERTION_ALGORITHMS).claims
+        registry.validate(claims)
+    except (JoseError, ValueError, TypeError, RecursionError):
+        raise InvalidRequestObjectError from None
+    if {"request", "request_uri"} & claims.keys():
+        raise InvalidRequestObjectError
+    about_it = ("iss", "aud", "sub", "iat", "nbf", "exp", "jti")
+    return {
+        name: [value if isinstance(value, str) else json.dumps(value)]
+        for name, value in claims.items()
+        if name not in about_it
+    }
 
 
 class ClientAssertion(JWTBearerClientAssertion):

@@ -83,8 +83,9 @@ class Client:
 
     `name` is what people read on the pages; `client_id` is shown where it is empty. With a `public_key`, in PEM, it
     authenticates with `private_key_jwt` and in no other way; its secret may be empty then. `require_pushed`: it has to
-    push its authentication requests (RFC 9126). `backchannel_logout_uri` is told when somebody signs out here who has
-    signed in there (`backchannel_logout_session_required`: with the session's `sid`, which it gets anyway), and
+    push its authentication requests (RFC 9126); `require_signed`: to sign them, with that key (RFC 9101).
+    `backchannel_logout_uri` is told when somebody signs out here who has signed in there
+    (`backchannel_logout_session_required`: with the session's `sid`, which it gets anyway), and
     `frontchannel_logout_uri` is shown in a frame then; empty for no. `refresh_tokens`: it gets one without the scope
     `offline_access` too. `amr_when_refreshed`: an ID token that a refresh token brings repeats `amr` and `acr`, which
     Auth0 leaves out.
@@ -99,6 +100,7 @@ class Client:
     name: str = ""
     public_key: str = ""
     require_pushed: bool = False
+    require_signed: bool = False
     backchannel_logout_uri: str = ""
     backchannel_logout_session_required: bool = False
     frontchannel_logout_uri: str = ""
@@ -111,6 +113,8 @@ class Client:
             raise ConfigurationError("a client needs a client_id and a client_secret or a public_key")
         if self.public_key and not self.public_key.startswith("-----BEGIN PUBLIC KEY-----"):
             raise ConfigurationError(f"{where}: public_key is not a public key in PEM")
+        if self.require_signed and not self.public_key:
+            raise ConfigurationError(f"{where}: require_signed needs a public_key")
         if not self.redirect_uris:
             raise ConfigurationError(f"{where} has no redirect URI")
         for uri in (*self.redirect_uris, *self.post_logout_redirect_uris):

@@ -25,6 +25,7 @@ from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant as BaseAuthoriz
 from authlib.oauth2.rfc6749.grants import RefreshTokenGrant as BaseRefreshTokenGrant
 from authlib.oauth2.rfc6750 import BearerTokenValidator
 from authlib.oauth2.rfc7636 import CodeChallenge
+from authlib.oauth2.rfc9101.errors import InvalidRequestObjectError
 from authlib.oauth2.rfc9207 import IssuerParameter
 from authlib.oidc.core import OpenIDCode, UserInfo
 from authlib.oidc.core.errors import (
@@ -39,7 +40,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import Key, KeySet
 
 from stepup.testing.provider.action import MULTI_FACTOR, Asked, Known, Step, next_step
-from stepup.testing.provider.assertions import ASSERTION_ALGORITHMS, ClientAssertion
+from stepup.testing.provider.assertions import ASSERTION_ALGORITHMS, ClientAssertion, parameters_of
 from stepup.testing.provider.configuration import SIGNING_ALGORITHMS, Client, Configuration, ConfigurationError, User
 from stepup.testing.provider.keys import Keys
 from stepup.testing.provider.personalities import PERSONALITIES
@@ -135,10 +136,13 @@ class Parameters(OAuth2Payload):
 class AuthenticationRequest(OAuth2Request):
     """An authentication request, which outlives the HTTP request it came with."""
 
-    def __init__(self, issuer: str, datalist: Mapping[str, list[str]], *, pushed: bool = False) -> None:
+    def __init__(
+        self, issuer: str, datalist: Mapping[str, list[str]], *, pushed: bool = False, signed: bool = False
+    ) -> None:
         super().__init__("GET", f"{issuer}authorize")
         self.payload = Parameters(datalist)
         self.pushed = pushed
+        self.signed = signed
 
 
 class ProviderRequest(DjangoOAuth2Request):
@@ -210,7 +214,7 @@ class AuthorizationServer(DjangoAuthorizationServer):
             sent["client_id"] = [client.client_id]
             if "request_uri" in sent:
                 raise InvalidRequestError("A request that is pushed has no 'request_uri'.")
-            self.get_consent_grant(AuthenticationRequest(self.provider.issuer, sent, pushed=True))
+            self.get_consent_grant(self.open(AuthenticationRequest(self.provider.issuer, sent, pushed=True)))
         except OAuth2Error as error:
             # The application is told, not the browser: there is none yet (RFC 9126, section 2.3).
             error.redirect_uri = None
@@ -222,6 +226,18 @@ class AuthorizationServer(DjangoAuthorizationServer):
             201, {"request_uri": name, "expires_in": PUSHED_LIFETIME}, [("Content-Type", "application/json")]
         )
         return answer
+
+    def open(self, asking: AuthenticationRequest) -> AuthenticationRequest:
+        """The request with what its application has signed, and nothing beside that (RFC 9101, section 6.3)."""
+        sent = asking.payload.datalist
+        client = self.query_client(asking.payload.client_id or "")
+        if "request" in sent and client is not None and client.client.public_key:
+            if len(sent["request"]) > 1:
+                raise InvalidRequestObjectError
+            now = int(self.provider.clock())
+            asking.payload = Parameters(parameters_of(sent["request"][0], client, self.provider.issuer, now))
+            asking.signed = True
+        return asking
 
     def take_pushed(self, sent: Mapping[str, str]) -> AuthenticationRequest | None:
         """The request that was pushed under the name that a browser came with: once, and for its own application.
@@ -351,6 +367,8 @@ class Understanding:
             raise InvalidRequestError("A parameter is there twice.")
         if grant.request.client.client.require_pushed and not grant.request.pushed:
             raise InvalidRequestError("This application has to push its requests.")
+        if grant.request.client.client.require_signed and not grant.request.signed:
+            raise InvalidRequestError("This application has to sign its requests.")
         if "request" in payload.data:
             raise RequestNotSupportedError
         if "request_uri" in payload.data:
@@ -622,7 +640,9 @@ class Provider:
                 ],
                 "prompt_values_supported": ["none", "login", "consent", "select_account"],
                 "claims_parameter_supported": False,
-                "request_parameter_supported": False,
+                "request_parameter_supported": True,
+                "request_object_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+                "require_signed_request_object": False,
                 "request_uri_parameter_supported": False,
                 "code_challenge_methods_supported": ["S256"],
                 "authorization_response_iss_parameter_supported": True,

@@ -78,7 +78,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
         asking = pushed
     session = _session(request)
     try:
-        grant = provider.server.get_consent_grant(asking, end_user=session and session.user)
+        grant = provider.server.get_consent_grant(provider.server.open(asking), end_user=session and session.user)
     except OAuth2Error as error:
         if error.redirect_uri:
             return provider.server.refuse(asking, error)
@@ -561,8 +561,8 @@ def _refuse(provider: Provider, interaction: Interaction, error: OAuth2Error) ->
 
 def _asking(provider: Provider, interaction: Interaction) -> AuthenticationRequest:
     datalist = {name: [value] for name, value in interaction.parameters.items()}
-    # Whether it had to be pushed was asked when it came.
-    return AuthenticationRequest(provider.issuer, datalist, pushed=True)
+    # Whether it had to be pushed or signed was asked when it came.
+    return AuthenticationRequest(provider.issuer, datalist, pushed=True, signed=True)
 
 
 def _session(request: HttpRequest) -> Session | None:
