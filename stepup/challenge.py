@@ -218,11 +218,11 @@ def authentication_request(
             if silent:
                 raise
             return _unavailable(request, requirement, next_url, error)
+    url = f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(params)}"
     if not session.add_pending(request, pending, settings):
         # It has ended, or has another key by now: the browser comes again with the cookie that it has then.
-        return private(HttpResponseRedirect(pending.next))
-    separator = "&" if "?" in endpoint else "?"
-    response = private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
+        url = pending.next
+    response = private(HttpResponseRedirect(url))
     if request.method not in SAFE_METHODS:
         response.status_code = 303  # so that no browser repeats a form at the OP (RFC 9700, 4.12)
     return response

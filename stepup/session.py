@@ -25,7 +25,7 @@ from django.contrib.sessions.backends.signed_cookies import SessionStore as Cook
 from django.http import HttpRequest
 from django.utils.crypto import get_random_string
 
-from stepup import clock, conf
+from stepup import clock, conf, turns
 from stepup.assurance import Evidence, Requirement
 
 __all__ = ["Pending", "aevidence", "claims", "evidence"]
@@ -331,6 +331,11 @@ def merge(request: HttpRequest, change: Callable[[], None]) -> bool:
     Returns:
         Whether there still was such a session, of the same login.
     """
+    with turns.writing(request, conf.current()):
+        return _merge(request, change)
+
+
+def _merge(request: HttpRequest, change: Callable[[], None]) -> bool:
     session, stored = request.session, renewed(request.session)
     if stored is None or not has_same_login(session, stored):
         return False
