@@ -240,9 +240,11 @@ def authentication_request(
             if silent:
                 raise
             return _unavailable(request, requirement, next_url, error)
-    session.add_pending(request, pending, settings)
-    separator = "&" if "?" in endpoint else "?"
-    return _seeing_other(request, f"{endpoint}{separator}{urlencode(params)}")
+    url = f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(params)}"
+    if not session.add_pending(request, pending, settings):
+        # It has ended, or has another key by now: the browser comes again with the cookie that it has then.
+        url = pending.next
+    return _seeing_other(request, url)
 
 
 def _seeing_other(request: HttpRequest, url: str) -> HttpResponse:
