@@ -31,6 +31,7 @@ __all__ = [
     "authentication_request",
     "is_page",
     "kind_of",
+    "path_of",
     "redirect_uri",
     "requirement_from",
     "safe_next",
@@ -239,11 +240,17 @@ def authentication_request(
             if silent:
                 raise
             return _unavailable(request, requirement, next_url, error)
-    session.add_pending(request, pending, settings)
-    separator = "&" if "?" in endpoint else "?"
-    response = private(HttpResponseRedirect(f"{endpoint}{separator}{urlencode(params)}"))
+    url = f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(params)}"
+    if not session.add_pending(request, pending, settings):
+        # It has ended, or has another key by now: the browser comes again with the cookie that it has then.
+        url = pending.next
+    return _seeing_other(request, url)
+
+
+def _seeing_other(request: HttpRequest, url: str) -> HttpResponse:
+    response = private(HttpResponseRedirect(url))
     if request.method not in SAFE_METHODS:
-        response.status_code = 303  # so that no browser repeats a form at the OP (RFC 9700, 4.12)
+        response.status_code = 303  # so that no browser repeats a form there (RFC 9700, 4.12)
     return response
 
 
@@ -259,9 +266,9 @@ def _own_page(request: HttpRequest, requirement: Requirement, there: Requirement
     except NoReverseMatch:
         reason = "step_up_url: no such page"
     else:
-        if session.may_go(request, there, back, settings, now=clock.now()):
+        if session.may_go(request, there, path_of(request, back), settings, now=clock.now()):
             separator = "&" if "?" in url else "?"
-            return private(HttpResponseRedirect(f"{url}{separator}{urlencode({REDIRECT_FIELD_NAME: back})}"))
+            return _seeing_other(request, f"{url}{separator}{urlencode({REDIRECT_FIELD_NAME: back})}")
         reason = "step_up_url: leads back without a statement that satisfies it"
     return verdicts.page(
         request,
@@ -330,6 +337,11 @@ def safe_next(request: HttpRequest, url: str | None) -> str:
     ):
         return url
     return resolve_url(settings.login_redirect_url)
+
+
+def path_of(request: HttpRequest, url: str) -> str:
+    """A URL of this site as a request for it has it: what the address of a script's page is, is a path for the page."""
+    return url.removeprefix(f"{request.scheme}://{request.get_host()}") or "/"
 
 
 def kind_of(request: HttpRequest) -> Literal["page", "form", "script", "htmx"]:

@@ -6,24 +6,19 @@ goes on for a while. That it says no is one, and then the user has to sign in an
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import logging
-import secrets
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from django.contrib.auth import load_backend
-from django.core.cache import caches
 from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 from django.views.decorators.debug import sensitive_variables
 
-from stepup import challenge, clock, conf, provider, session, vault
+from stepup import challenge, clock, conf, provider, session, turns, vault
 from stepup.backends import StepUpBackend, VerifiedLogin
 from stepup.exceptions import ClaimError, ProviderError, TokenRequestRefused
 from stepup.session import Renewal
@@ -34,8 +29,6 @@ logger = logging.getLogger("stepup")
 
 #: After an attempt that came to nothing the next one waits for so long, in seconds.
 COOL_DOWN = 60
-#: How long to wait for another request of the session that is storing something, in seconds.
-PATIENCE = 1
 #: A longer refresh token is not kept: sessions are small.
 MAX_TOKEN_LENGTH = 4096
 
@@ -86,7 +79,7 @@ def renew(request: HttpRequest, view_name: str) -> HttpResponse | None:
     # There is no grace where the OP refuses a refresh token, but it has yet to be asked through the browser.
     if state.ended or (_is_over(state, settings) and not (is_dropped and is_page)):
         return _sign_in_anew(request, state.ended or "grace: over")
-    return _through_browser(request, state, settings) if is_page else None
+    return _through_browser(request, settings) if is_page else None
 
 
 @sensitive_variables()
@@ -131,7 +124,7 @@ def save_carefully(request: HttpRequest) -> None:
     save = store.save
 
     def carefully(must_create: bool = False) -> None:
-        with _writing(request, settings):
+        with turns.writing(request, settings):
             session.adopt_renewal(request)
             save(must_create)
 
@@ -156,30 +149,42 @@ def put_off(request: HttpRequest, reason: str, *, by: str = BY_BROWSER, locked: 
         state = replace(state, locked=locked or state.locked, not_before=clock.now() + COOL_DOWN)
         session.note_renewal(request, state, due=_next_look(state, settings))
 
-    _merge(request, note)
+    session.merge(request, note)
     return not _is_over(session.renewal(request) or Renewal(), settings)
 
 
-def _through_browser(request: HttpRequest, state: Renewal, settings: conf.Settings) -> HttpResponse | None:
+def _through_browser(request: HttpRequest, settings: conf.Settings) -> HttpResponse | None:
     """Send the page to the OP, to come back at once (`prompt=none`; OpenID Connect Core 1.0, 3.1.2.1).
 
-    If it does not come back, because the OP is down, then the next page is shown without: until a while has passed.
+    Of pages that are opened at the same time one goes there, and the others are shown. If it does not come back, since
+    the OP is down, then the next page is shown without: until a while has passed.
     """
     here = request.get_full_path()
     if challenge.safe_next(request, here) != here:
         return None  # nobody would find back to it; another page will do
-    try:
-        response = challenge.authentication_request(request, requirement=None, next_url=here, silent=True)
-    except (ProviderError, TokenRequestRefused) as error:
-        return None if put_off(request, str(error)) else _sign_in_anew(request, "grace: over")
-    state = _failing(state)
-    session.note_renewal(request, state, due=_next_look(state, settings))
+    with turns.asking(request, settings) as is_alone:
+        if not is_alone or not session.adopt_renewal(request):
+            return None
+        if not session.is_renewal_due(request.session, now=clock.now()):
+            return None
+        if ended := (session.renewal(request) or Renewal()).ended:
+            return _sign_in_anew(request, ended)
+        try:
+            response = challenge.authentication_request(request, requirement=None, next_url=here, silent=True)
+        except (ProviderError, TokenRequestRefused) as error:
+            return None if put_off(request, str(error)) else _sign_in_anew(request, "grace: over")
+
+        def note() -> None:
+            state = _failing(session.renewal(request))
+            session.note_renewal(request, state, due=_next_look(state, settings))
+
+        session.merge(request, note)
     return response
 
 
 def _is_settled_by_token(request: HttpRequest, settings: conf.Settings) -> bool:
     """Renew by the refresh token, for all requests that come at the same time. Whether this one may just go on."""
-    with _alone(request, settings) as is_alone:
+    with turns.asking(request, settings) as is_alone:
         if not is_alone:
             # Whoever is at it needs a moment. What there is, is as good as it was.
             return not _is_over(session.renewal(request) or Renewal(), settings)
@@ -231,7 +236,7 @@ def _by_token(request: HttpRequest, grant: _Grant, settings: conf.Settings) -> b
         due = clock.now() + settings.renew_after
         session.note_renewal(request, Renewal(locked=_lock(grant)), due=due)
 
-    if _merge(request, store) and not session.is_renewal_due(request.session, now=clock.now()):
+    if session.merge(request, store) and not session.is_renewal_due(request.session, now=clock.now()):
         note_success(request, by=BY_TOKEN)
     return True
 
@@ -247,7 +252,7 @@ def _drop(request: HttpRequest, grant: _Grant, reason: str) -> bool:
         state = _failing(session.renewal(request))
         session.note_renewal(request, replace(state, locked=None), due=clock.now())
 
-    return not _merge(request, drop)
+    return not session.merge(request, drop)
 
 
 def _give_up(request: HttpRequest, reason: str) -> bool:
@@ -258,7 +263,7 @@ def _give_up(request: HttpRequest, reason: str) -> bool:
         session.forget_evidence(request)
         session.note_renewal(request, Renewal(ended=reason), due=0)
 
-    return not _merge(request, give_up)
+    return not session.merge(request, give_up)
 
 
 def _check(claims: Mapping[str, Any], grant: _Grant, *, leeway: float) -> None:
@@ -359,51 +364,3 @@ def _note_failure(request: HttpRequest, by: str, reason: str) -> None:
         by,
         extra={"event": "renewal_failed", "by": by, "reason": reason, "user_pk": request.user.pk},
     )
-
-
-def _merge(request: HttpRequest, change: Callable[[], None]) -> bool:
-    with _writing(request, conf.current()):
-        return session.merge(request, change)
-
-
-@contextmanager
-def _alone(request: HttpRequest, settings: conf.Settings) -> Iterator[bool]:
-    """Whether no other request of this session asks the OP, as far as the cache reaches."""
-    # For longer than the few requests to the OP can take; it is for those who die over it.
-    with _lock_of(request, "asking", settings, seconds=int(6 * settings.timeout) + 10, patience=0) as is_alone:
-        yield is_alone
-
-
-@contextmanager
-def _writing(request: HttpRequest, settings: conf.Settings) -> Iterator[bool]:
-    """One after the other, between a look at what is stored and the save of it: which takes a moment."""
-    with _lock_of(request, "writing", settings, seconds=10, patience=PATIENCE) as is_alone:
-        yield is_alone
-
-
-@contextmanager
-def _lock_of(
-    request: HttpRequest, what: str, settings: conf.Settings, *, seconds: int, patience: float
-) -> Iterator[bool]:
-    digest = hashlib.sha256(str(request.session.session_key).encode()).hexdigest()
-    key, owner = f"stepup:{what}:{digest}", secrets.token_hex(8)
-    until = clock.monotonic() + patience
-    # Only a plain no counts: a cache that does not work keeps nobody waiting.
-    while is_taken := _of_cache(settings, "add", key, owner, seconds) is False:
-        if clock.monotonic() >= until:
-            break
-        time.sleep(0.01)
-    try:
-        yield not is_taken
-    finally:
-        if not is_taken and _of_cache(settings, "get", key) == owner:
-            _of_cache(settings, "delete", key)
-
-
-def _of_cache(settings: conf.Settings, method: str, *args: Any) -> Any:
-    if settings.cache is None:
-        return None
-    try:
-        return getattr(caches[settings.cache], method)(*args)
-    except Exception:  # noqa: BLE001 - each cache has errors of its own, and none is a reason not to renew
-        return None

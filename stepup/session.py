@@ -25,7 +25,7 @@ from django.contrib.sessions.backends.signed_cookies import SessionStore as Cook
 from django.http import HttpRequest
 from django.utils.crypto import get_random_string
 
-from stepup import clock, conf
+from stepup import clock, conf, turns
 from stepup.assurance import Evidence, Requirement
 
 __all__ = ["Pending", "aevidence", "claims", "evidence"]
@@ -345,6 +345,11 @@ def merge(request: HttpRequest, change: Callable[[], None]) -> bool:
     Returns:
         Whether there still was such a session, of the same login.
     """
+    with turns.writing(request, conf.current()):
+        return _merge(request, change)
+
+
+def _merge(request: HttpRequest, change: Callable[[], None]) -> bool:
     session, stored = request.session, renewed(request.session)
     if stored is None or not has_same_login(session, stored):
         return False
@@ -368,8 +373,22 @@ def id_token_hint(request: HttpRequest) -> str | None:
     return stored if isinstance(stored, str) else None
 
 
-def add_pending(request: HttpRequest, pending: Pending, settings: conf.Settings) -> None:
-    """Keep a pending request, and no more of them, nor for longer, than the settings allow."""
+def add_pending(request: HttpRequest, pending: Pending, settings: conf.Settings) -> bool:
+    """Keep a pending request, and no more of them, nor for longer, than the settings allow.
+
+    A session that this request does not store anyway is stored at once, as it is then: else tabs that are opened at the
+    same time would undo each other's, and one could bring back the cookie from before a step-up in another.
+
+    Returns:
+        Whether there still is such a session, of the same login.
+    """
+    if request.session.session_key is not None and not request.session.modified:
+        return merge(request, lambda: _add_pending(request, pending, settings))
+    _add_pending(request, pending, settings)
+    return True
+
+
+def _add_pending(request: HttpRequest, pending: Pending, settings: conf.Settings) -> None:
     kept = _pendings(request.session, settings, now=pending.started)
     while len(kept) >= settings.max_pending:
         del kept[min(kept, key=lambda state: kept[state]["at"])]

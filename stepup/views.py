@@ -270,7 +270,8 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             verdict = verdicts.judge(decision, received)
             if verdict is not Verdict.SATISFIED:
                 return self._fail(verdict, *map(str, decision.unmet))
-            session.settle(request, requirement, pending.next, now=now, since=since)
+            here = challenge.path_of(request, pending.next)
+            session.settle(request, requirement, here, now=now, since=since)
             session.forget_attempts(request, requirement)
         self.is_satisfied = True
         return self.login_success()

@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "documents": {"clock", "exceptions", "transport"},
     "provider": {"clock", "conf", "documents", "exceptions", "id_token", "transport"},
     "vault": {"conf"},
-    "session": {"assurance", "clock", "conf"},
+    "turns": {"clock", "conf"},
+    "session": {"assurance", "clock", "conf", "turns"},
     "links": {"clock", "conf", "exceptions", "logout_token", "models", "session", "vault"},
     "verdicts": {"assurance", "conf", "signals"},
     "kept": {"assurance", "clock", "conf", "session", "verdicts"},
@@ -52,7 +53,7 @@ MAY_IMPORT = {
     "middleware": {"assurance", "clock", "conf", "gate", "kept", "session"},
     "templatetags.stepup": {"conf", "gate"},
     "backends": {"challenge", "clock", "conf", "exceptions", "id_token", "models", "provider", "session"},
-    "renewal": {"backends", "challenge", "clock", "conf", "exceptions", "provider", "session", "vault"},
+    "renewal": {"backends", "challenge", "clock", "conf", "exceptions", "provider", "session", "turns", "vault"},
     "statements": {"assurance", "clock", "conf", "exceptions", "links", "session", "signals"},
     "sign_out": {"clock", "conf", "exceptions", "links", "logout_token", "provider", "session", "verdicts"},
     "views": {

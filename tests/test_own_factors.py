@@ -143,9 +143,14 @@ def test_scripts_and_forms_get_there_in_the_end(visitor: Visitor, pages: None) -
     assert script.status_code == 401
     sent = visitor.get(script.json()["step_up_url"])
     assert sent["Location"] == "/own-page/?next=http%3A%2F%2Ftestserver%2Fown-factor%2F"
-    form = visitor.client.post("/own-factor/")
-    assert form.status_code == 403
-    assert visitor.get(form.context["step_up_url"])["Location"].startswith("/own-page/?next=")
+    form = visitor.client.post("/own-factor/", {"amount": "5"})
+    assert form.status_code == 303
+    assert form["Location"].startswith("/own-page/?next=%2Foidc%2Fauthenticate%2F%3Fkept%3D")
+    back = visitor.get(form["Location"])
+    page = visitor.get(back["Location"])
+    assert (page.status_code, page.templates[0].name) == (200, "stepup/kept.html")
+    sent = visitor.client.post(page.context["action"], headers={"Sec-Fetch-Site": "same-origin"})
+    assert sent.content.decode() == SECRET
 
 
 def test_next_never_leaves_the_site(visitor: Visitor, pages: None) -> None:

@@ -46,6 +46,8 @@ MIDDLEWARE = [
     "stepup.middleware.SessionRenewalMiddleware",
     "stepup.middleware.StepUpMiddleware",
 ]
+#: With something that may happen between the load of a session and what becomes of the request.
+LATE = [*MIDDLEWARE[:2], "tests.test_renewal.Late", *MIDDLEWARE[2:]]
 PAGE = {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}
 NO_PAGE = {
     "fetch": {"Sec-Fetch-Mode": "cors", "Accept": "*/*"},
@@ -1356,7 +1358,7 @@ def test_a_session_that_ends_meanwhile_stays_ended(
     by_token: RunningProvider, anna: Visitor, settings: Any, ending: str, when: str, personality: str
 ) -> None:
     if when == "before":
-        settings.MIDDLEWARE = [*MIDDLEWARE[:2], "tests.test_renewal.Late", *MIDDLEWARE[2:]]
+        settings.MIDDLEWARE = LATE
     else:
         settings.AUTHENTICATION_BACKENDS = ["tests.test_renewal.Overtaking"]
     anna.sign_in()
@@ -1480,6 +1482,74 @@ class Counting:
     def __call__(self, request: HttpRequest) -> Any:
         request.session["count"] = request.session.get("count", 0) + 1
         return self.get_response(request)
+
+
+def test_of_pages_that_are_opened_at_once_one_goes_to_the_op_and_the_others_are_shown(
+    by_browser: RunningProvider, anna: Visitor, settings: Any
+) -> None:
+    settings.MIDDLEWARE = LATE
+    anna.step_up("/decorated/")
+    clock.offset = DUE
+    other, sent = another_tab(anna), []
+    Interrupted.meanwhile = once(lambda: sent.append(other.get("/notes/", headers=PAGE)))
+
+    assert shows(anna.get("/notes/", **PAGE)), "it had loaded its session before"
+    assert anna.come_back(anna.authenticate(sent[0], None))["Location"] == "/notes/"
+    assert shows(anna.get("/notes/", **PAGE))
+
+
+def test_a_page_that_is_opened_while_another_goes_to_the_op_is_shown(
+    by_browser: RunningProvider, anna: Visitor
+) -> None:
+    anna.sign_in()
+    clock.offset = DUE
+    key = hashlib.sha256(anna.client.cookies["sessionid"].value.encode()).hexdigest()
+    cache.set(f"stepup:asking:{key}", "another")
+    assert shows(anna.get("/notes/", **PAGE))
+
+
+def test_a_page_that_had_loaded_its_session_before_the_op_said_no_asks_for_a_sign_in_too(
+    by_browser: RunningProvider, anna: Visitor, settings: Any
+) -> None:
+    settings.MIDDLEWARE = LATE
+    anna.sign_in()
+    clock.offset = DUE
+    sent = anna.get("/notes/", **PAGE)
+    clock.offset += COOL_DOWN + 1
+    by_browser.reset()
+    back = anna.authenticate(sent, None)
+    Interrupted.meanwhile = once(lambda: anna.come_back(back))
+
+    assert "prompt" not in sent_to(by_browser, anna.get("/notes/", **PAGE))
+
+
+@pytest.mark.parametrize("page", ["/notes/", "/decorated/"])
+def test_a_page_that_leads_to_the_op_gives_the_browser_no_cookie_that_it_has_already(
+    by_browser: RunningProvider, anna: Visitor, page: str
+) -> None:
+    anna.sign_in()
+    clock.offset = DUE if page == "/notes/" else 0
+    response = anna.get(page, **PAGE)
+    # It may arrive after the answer to a step-up in another tab, which has brought another.
+    assert (response.status_code, "sessionid" in response.cookies) == (302, False)
+    assert anna.come_back(anna.authenticate(response))["Location"] == page
+
+
+@pytest.mark.parametrize(("page", "is_due", "answer"), [("/notes/", True, 200), ("/decorated/", False, 302)])
+def test_a_page_that_had_loaded_its_session_before_a_step_up_in_another_tab_is_no_error(
+    by_browser: RunningProvider, anna: Visitor, settings: Any, page: str, is_due: bool, answer: int
+) -> None:
+    settings.MIDDLEWARE = LATE
+    anna.sign_in()
+    clock.offset = DUE if is_due else 0
+    back = anna.authenticate(anna.get("/oidc/authenticate/?stepup=mfa&next=/decorated/", **PAGE))
+    other = another_tab(anna)
+    Interrupted.meanwhile = once(lambda: anna.come_back(back))
+
+    response = other.get(page, headers=PAGE)
+    assert (response.status_code, response.get("Location")) == (answer, page if answer == 302 else None)
+    assert "sessionid" not in response.cookies
+    assert anna.get("/decorated/", **PAGE).status_code == 200
 
 
 def test_somebody_who_signs_out_while_it_is_due_is_signed_out(by_browser: RunningProvider, anna: Visitor) -> None:

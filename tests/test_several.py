@@ -276,6 +276,18 @@ def test_a_page_of_one_showing_is_shown_once_for_each_time(visitor: Visitor) -> 
     assert visitor.client.post("/once/", headers={"Accept": "text/html"}).status_code != 200
 
 
+@pytest.mark.parametrize("come_from", ["http://testserver/once/", "/once/"])
+def test_a_page_of_one_showing_is_shown_after_a_script_of_it_was_told_to_step_up(
+    visitor: Visitor, come_from: str
+) -> None:
+    visitor.step_up("/decorated/")
+    told = visitor.get("/once/", Accept="application/json", Referer=come_from).json()
+    back = visitor.come_back(visitor.authenticate(visitor.get(told["step_up_url"])))
+    assert back["Location"] == come_from
+    assert is_open(visitor, "/once/")
+    assert not is_open(visitor, "/once/")
+
+
 def test_what_is_proved_is_too_old_for_everything_after_half_a_day(visitor: Visitor) -> None:
     visitor.step_up("/decorated/")
     clock.offset += 12 * 3600 - 60

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 #: Seconds that an answer may take. None takes as long, unless it never comes.
 PATIENCE = 120
@@ -24,11 +24,12 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Request:
-    """One request. `id` goes with it, for the site to write down."""
+    """One request, of a whole page or of a `script`. `id` goes with it, for the site to write down."""
 
     method: str
     path: str
     form: dict[str, str] | None = None
+    script: bool = False
     id: str = field(default_factory=lambda: str(next(_numbers)))
 
 
@@ -55,6 +56,22 @@ class Answer:
     def shown(self) -> dict[str, Any] | None:
         """What the page says, where it is one of the site's own."""
         return json.loads(self.body) if self.status == 200 and self.body.startswith('{"page"') else None
+
+    @property
+    def asks(self) -> str:
+        """What the OP is asked for where the answer leads there; empty where it does not."""
+        parts = urlsplit(self.location)
+        if self.status not in (302, 303) or not parts.netloc:
+            return ""
+        asked = parse_qs(parts.query)
+        if asked.get("prompt") == ["none"]:
+            return "renewal"
+        return "step-up" if "acr_values" in asked else "sign-in"
+
+    @property
+    def state(self) -> str:
+        """The `state` of that request; empty where there is none."""
+        return parse_qs(urlsplit(self.location).query)["state"][0] if self.asks else ""
 
     @property
     def verdict(self) -> str:
@@ -112,7 +129,7 @@ class Browser:
         """The connection on which the answer will come, or why none will."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         headers = {
-            "Accept": "text/html",
+            "Accept": "application/json" if request.script else "text/html",
             "Connection": "close",
             "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
             "X-Request-Id": request.id,

@@ -1,22 +1,23 @@
 """Reads what the users, the site, the OP and the database have written down, and says what should not have happened.
 
 It follows each session cookie through the requests of its browser: whose it is, whether the second factor was given in
-it, and whether it has ended. Where an answer was lost because its worker was killed, what it did to the session is not
-known until the next answer tells. Nothing else is an excuse.
+it, whether it has ended, and whether the OP still vouches for its user. Where an answer was lost because its worker was
+killed, what it did to the session is not known until the next answer tells. Nothing else is an excuse.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from stepup.renewal import COOL_DOWN
 from stepup.session import SETTLED_SECONDS
-from tests.e2e.load import LEEWAY, RECENT_MAX_AGE
+from tests.e2e.load import LEEWAY, RECENT_MAX_AGE, RENEW_AFTER
 from tests.e2e.load.journal import Entry
 
-CALLBACK, SIGN_OUT, POSTS = "/oidc/callback/", "/oidc/logout/", "/posts/"
+SIGN_IN, CALLBACK, SIGN_OUT, POSTS = "/oidc/authenticate/", "/oidc/callback/", "/oidc/logout/", "/posts/"
 PROTECTED = {"salary", "recent", "posted"}
 #: What a callback may say no with, and must then leave everything as it was.
 REFUSALS = {"ignored", "stale", "proof_missing", "wrong_user", "no_account", "declined", "unmet", "invalid", "expired"}
@@ -30,7 +31,9 @@ class Logs:
         users: what the users sent and were answered, and how they went through the OP's pages; in order for each user.
         faults: when workers were killed, the OP restarted or given other keys, and when all was calm.
         site: what the workers have shown, and to whom.
-        op: who has authenticated at the OP, and how; without those that it took with it when it was restarted.
+        op: who has authenticated at the OP, how, and in which of its lives, of which none remembers the one before;
+            without those that it took with it when it was restarted.
+        refreshes: how often the OP was given a refresh token, as far as it could say.
         rows: the posts in the database: id and author.
         ended_well: whether each user was shown the protected page in the end.
         keys_settle: how long the site may take to learn of other keys, in seconds.
@@ -41,6 +44,7 @@ class Logs:
     faults: list[Entry] = field(default_factory=list)
     site: list[Entry] = field(default_factory=list)
     op: list[Entry] = field(default_factory=list)
+    refreshes: int = 0
     rows: list[tuple[str, str]] = field(default_factory=list)
     ended_well: dict[str, bool] = field(default_factory=dict)
     keys_settle: float = 15
@@ -72,12 +76,33 @@ Alive = Literal["yes", "no", "unknown"]
 
 @dataclass(frozen=True)
 class Session:
-    """What is known of a session. `proved_at`: when the second factor was proved, where the OP has said so."""
+    """What is known of a session.
+
+    Attributes:
+        mfa: whether the second factor was proved in it.
+        in_doubt: whether what was proved in it may have been forgotten meanwhile: the next answer tells.
+        proved_at: when that was, where the OP has said so.
+        life: the life of the OP in which it was signed in or renewed last; None where that is not known.
+        disowned: whether the OP has said that it does not vouch for the user, so that they have to sign in anew; None
+            where that is not known.
+        due: the earliest that the browser is sent to the OP for a renewal.
+        overdue: when it has to have been, if a page was opened.
+        torn: since that, an answer was lost with which a refresh token may have gone.
+    """
 
     user: str | None = None
     mfa: bool = False
+    in_doubt: bool = False
     proved_at: float | None = None
     alive: Alive = "yes"
+    life: int | None = None
+    disowned: bool | None = False
+    due: float = 0
+    overdue: float = float("inf")
+    torn: bool = False
+
+    def without_proof(self) -> Session:
+        return replace(self, mfa=False, in_doubt=False, proved_at=None)
 
 
 #: Of a step-up that there was not: asked for at no time, back at none.
@@ -102,6 +127,12 @@ class _Checker:
         self.restarts = [each for each in logs.faults if each["what"] == "restart"]
         self.key_changes = [each for each in logs.faults if each["what"] in ("restart", "rotation")]
         self.shown_by_site = {each["request"]: each for each in logs.site if each["what"] == "shown"}
+        self.failed_renewals = {each["request"]: each for each in logs.site if each["what"] == "renewal_failed"}
+        #: By user and time, what requests that were sent at once led to: what the OP was asked for, or "lost".
+        self.at_once: defaultdict[tuple[str, float], list[str]] = defaultdict(list)
+        for each in logs.users:
+            if each["what"] == "request" and (each["asks"] or each["status"] is None):
+                self.at_once[each["user"], each["began"]].append(each["asks"] or "lost")
         #: The session that a request was made with, as far as it was known before the answer.
         self.made_with: dict[str, Session] = {}
         #: The states whose callback the browser has opened that they belong to.
@@ -124,6 +155,7 @@ class _Checker:
             else:
                 self._request(entry)
         self._site()
+        self._renewals()
         self._rows()
         self._end()
         counts = self.report.counts
@@ -166,15 +198,28 @@ class _Checker:
         elif entry["status"] >= 500:
             self._error(entry)
         elif entry["shown"] is not None:
-            if entry["learnt"]:
-                self._expect(entry["held"] == jar, "the browser's cookie taken away", jar, entry)
+            self._keeps_cookie(entry, jar)
             self._page(entry, session)
         elif entry["path"] == CALLBACK:
             self._callback(entry, session)
         elif entry["path"] == SIGN_OUT:
             self._signed_out(entry, session)
+        elif entry["beside"] and entry["status"] == 302:
+            # To the OP or, where its session has just ended, to come again. Nobody follows it.
+            self._keeps_cookie(entry, jar)
+            self._expect(self.before[entry["user"]].user is not None, "nobody to renew", entry["path"], entry)
+            self.sessions[entry["sent"]] = replace(session, overdue=float("inf"))
         elif entry["path"] == POSTS:
             self._not_posted(entry, session)
+        elif entry["script"]:
+            self._keeps_cookie(entry, jar)
+            self._told_to_sign_in(entry, session)
+        elif entry["asks"] == "renewal":
+            self._keeps_cookie(entry, jar)
+            self._renewal(entry, session)
+        elif entry["asks"] == "sign-in" and entry["path"] != SIGN_IN:
+            self._keeps_cookie(entry, jar)
+            self._sign_in_anew(entry, session)
         elif entry["asked"]:
             self._challenge(entry, session)
         else:
@@ -185,9 +230,15 @@ class _Checker:
     def _lost(self, entry: Entry, session: Session) -> None:
         self.report.counts["connections lost"] += 1
         self._expect(_overlap(entry, self.kills), "a connection lost for no reason", entry["error"], entry)
-        if entry["path"] in (CALLBACK, SIGN_OUT) and session.alive == "yes":
-            # Done or not done: the next answer tells.
-            self.sessions[entry["sent"]] = replace(session, alive="unknown")
+        if session.alive != "no":
+            # A renewal, or nothing.
+            session = replace(session, torn=True, overdue=float("inf"))
+            if entry["path"] in (CALLBACK, SIGN_OUT):
+                # Done or not done: the next answer tells.
+                walk = self.walks.get(entry["state"])
+                is_disowned = None if walk is not None and walk["silent"] else session.disowned
+                session = replace(session, alive="unknown", disowned=is_disowned)
+            self.sessions[entry["sent"]] = session
         if entry["path"] == CALLBACK and entry["sent"]:
             self.opened.add(entry["state"])
         if entry["path"] == POSTS:
@@ -216,8 +267,9 @@ class _Checker:
         self.report.counts["posts" if shown["page"] == "posted" else "pages shown"] += 1
         self._is_allowed(entry, session, shown)
         self._expect(entry["request"] in self.shown_by_site, "shown and not written down", shown["page"], entry)
-        if session.alive == "unknown":
-            self.sessions[entry["sent"]] = replace(session, alive="yes")
+        self._vouched_for(entry, session)
+        if session.alive != "no":
+            self.sessions[entry["sent"]] = replace(session, alive="yes", disowned=False, in_doubt=False)
         if shown["page"] == "posted":
             self.posts[entry["form"]["id"]] = ("done", shown["user"])
 
@@ -225,9 +277,14 @@ class _Checker:
         shown = entry["shown"]
         if session.alive == "unknown":
             alive: Alive = "yes" if shown["user"] is not None else "no"
-            self.sessions[entry["sent"]] = session = replace(session, alive=alive)
+            session = replace(session, alive=alive)
         expected = session.user if session.alive == "yes" else None
         self._expect(shown["user"] == _address(expected), "another user than before", shown["user"], entry)
+        if session.alive == "yes" and session.user is not None:
+            self._vouched_for(entry, session)
+            is_forgotten = session.in_doubt and "mfa" not in shown["amr"]
+            session = replace(session.without_proof() if is_forgotten else session, disowned=False, in_doubt=False)
+        self.sessions[entry["sent"]] = session
         has_proof = session.alive == "yes" and session.mfa
         self._expect(("mfa" in shown["amr"]) == has_proof, "another proof than before", shown["amr"], entry)
 
@@ -250,6 +307,10 @@ class _Checker:
     def _challenge(self, entry: Entry, session: Session) -> None:
         self.report.counts["challenges"] += 1
         self.asked[entry["asked"]] = entry
+        if entry["path"] != SIGN_IN and session.alive == "yes":
+            self._vouched_for(entry, session)
+            session = replace(session, disowned=False)
+            self.sessions[entry["sent"]] = session = session.without_proof() if session.in_doubt else session
         if session.alive == "unknown" and session.mfa and entry["path"] == "/salary/":
             self.sessions[entry["sent"]] = session = replace(session, alive="no")
         if session.alive == "yes":
@@ -268,7 +329,9 @@ class _Checker:
         is_first = state not in self.opened
         if entry["sent"]:
             self.opened.add(state)
-        if entry["status"] == 302 and entry["sent"] and walk is not None:
+        if entry["status"] == 302 and entry["sent"] and walk is not None and walk["silent"]:
+            self._back_from_renewal(entry, session, walk)
+        elif entry["status"] == 302 and entry["sent"] and walk is not None and not entry["asked"]:
             self._accepted(entry, session, walk)
         elif self._expect(entry["verdict"] in REFUSALS, "an answer that is none", entry["status"], entry):
             self.report.counts[f"refused: {entry['verdict']}"] += 1
@@ -279,15 +342,8 @@ class _Checker:
     def _accepted(self, entry: Entry, session: Session, walk: Entry) -> None:
         """A sign-in or a step-up that the browser has been told of: from here on it counts."""
         counts = self.report.counts
-        record = self.authenticated.get(entry["state"])
-        if self._expect(
-            record is not None or _overlap(walk, self.restarts), "accepted without the OP", entry["state"], entry
-        ):
-            counts["accepted, and the OP could not be asked any more"] += record is None
+        record, life = self._authentication(entry, walk)
         factor = walk["factor"] if record is None else record["second_factor"]
-        subject = _subject(walk["account"]) if record is None else record["subject"]
-        self._expect(subject == _subject(walk["account"]), "another's authentication", subject, entry)
-        self._expect(not walk["declined"], "accepted though declined", entry["state"], entry)
         was_in = session.alive == "yes" and session.user is not None
         if was_in:
             self._expect(walk["account"] == session.user, "the user swapped", walk["account"], entry)
@@ -295,12 +351,20 @@ class _Checker:
         self._is_new(entry)
         same = was_in or session.alive == "unknown"
         old = session if same and session.user == walk["account"] else NOBODY
+        # What was proved in a session at the OP that it has forgotten is forgotten, if it has said so.
+        lives = None if life is None or old.life is None else life != old.life
+        forgets = False if old.disowned is False or lives is False else old.disowned and lives
+        if forgets:
+            old = old.without_proof()
         proved_at = record["auth_time"] // 1 if record is not None and factor and walk["dated"] else None
         self.sessions[entry["sent"]] = replace(session, alive="no")
         self.sessions[entry["held"]] = Session(
             user=walk["account"],
             mfa=factor or old.mfa,
+            in_doubt=not factor and old.mfa and (forgets is None or old.in_doubt),
             proved_at=max(filter(None, (proved_at, old.proved_at)), default=None),
+            life=life,
+            **_renewed(entry),
         )
         if walk["dated"] and (asked := self.asked.get(entry["state"])) is not None:
             self.fresh[entry["held"]] = (asked["began"], entry["ended"])
@@ -309,11 +373,101 @@ class _Checker:
             self.fresh[entry["held"]] = self.fresh[entry["sent"]]
         counts["step-ups" if factor else "sign-ins"] += 1
 
+    def _authentication(self, entry: Entry, walk: Entry) -> tuple[Entry | None, int | None]:
+        """What the OP knows of the authentication that was accepted, and in which of its lives that was."""
+        record = self.authenticated.get(entry["state"])
+        if self._expect(
+            record is not None or _overlap(walk, self.restarts), "accepted without the OP", entry["state"], entry
+        ):
+            self.report.counts["accepted, and the OP could not be asked any more"] += record is None
+        subject = _subject(walk["account"]) if record is None else record["subject"]
+        self._expect(subject == _subject(walk["account"]), "another's authentication", subject, entry)
+        self._expect(not walk["declined"], "accepted though declined", entry["state"], entry)
+        if record is not None:
+            return record, record["life"]
+        # What it takes with it is of the life that ends.
+        ends = [number for number, restart in enumerate(self.restarts) if _overlap(walk, [restart])]
+        return None, ends[0] if len(ends) == 1 else None
+
+    def _renewal(self, entry: Entry, session: Session) -> None:
+        """Sent to the OP to come back at once: pages only, of somebody who is signed in, and not before it is due."""
+        self.report.counts["pages that led to the OP for a renewal"] += 1
+        self._expect(entry["method"] == "GET", "a form interrupted", entry["path"], entry)
+        self._expect(session.alive != "no" and session.user is not None, "nobody to renew", entry["path"], entry)
+        self._vouched_for(entry, session)
+        self._expect(entry["ended"] >= session.due, "renewed before it was due", session.due - entry["ended"], entry)
+        self.asked[entry["asked"]] = entry
+        due = max(session.due, entry["began"] + COOL_DOWN - 1)
+        self.sessions[entry["sent"]] = replace(session, alive="yes", disowned=False, due=due, overdue=float("inf"))
+
+    def _sign_in_anew(self, entry: Entry, session: Session) -> None:
+        """A page is answered by a sign-in: only to whom the OP has ceased to vouch for."""
+        self.report.counts["pages that led to a new sign-in"] += 1
+        self._expect(session.alive != "no" and session.user is not None, "nobody to sign in anew", "", entry)
+        self._expect(session.disowned is not False, "to sign in anew for no reason", entry["path"], entry)
+        self.sessions[entry["sent"]] = replace(session, alive="yes", disowned=True)
+
+    def _told_to_sign_in(self, entry: Entry, session: Session) -> None:
+        """A script is never sent anywhere."""
+        self.report.counts["scripts told to sign in"] += 1
+        if self._expect(entry["status"] == 401, "a script interrupted", entry["status"], entry):
+            if entry["beside"]:
+                session = self.before[entry["user"]]
+            self._expect(session.disowned is not False, "to sign in anew for no reason", entry["path"], entry)
+
+    def _back_from_renewal(self, entry: Entry, session: Session, walk: Entry) -> None:
+        """Renewed, or put off, or the OP does not vouch for them any more."""
+        put_off = self.failed_renewals.get(entry["request"])
+        may_stay = session.alive != "no" and session.user is not None
+        self._expect(may_stay, "nobody to renew", entry["state"], entry)
+        if entry["asked"]:
+            self._expect(walk["declined"], "to sign in anew for no reason", entry["path"], entry)
+            self._expect(entry["held"] == entry["sent"], "another session for no reason", "", entry)
+            self.asked[entry["asked"]] = entry
+            self.sessions[entry["sent"]] = replace(session, alive="yes", disowned=True)
+        elif put_off is not None:
+            self._expect(entry["held"] == entry["sent"], "another session for no reason", "", entry)
+            due = max(session.due, entry["began"] + COOL_DOWN - 1)
+            self.sessions[entry["sent"]] = replace(session, alive="yes", due=due, overdue=float("inf"))
+        else:
+            record, life = self._authentication(entry, walk)
+            self._expect(record is None or not record["second_factor"], "a second factor given unasked", "", entry)
+            self._expect(walk["account"] == session.user, "the user swapped", walk["account"], entry)
+            session = replace(session, alive="yes", disowned=False, **_renewed(entry))
+            is_same = entry["held"] == entry["sent"]
+            if life is not None and session.life is not None:
+                self._expect(is_same == (life == session.life), "evidence of another session at the OP", life, entry)
+            if is_same:
+                self.sessions[entry["sent"]] = replace(session, life=life)
+            else:
+                self.sessions[entry["sent"]] = replace(session, alive="no")
+                self._is_new(entry)
+                self.sessions[entry["held"]] = replace(session.without_proof(), life=life)
+
+    def _vouched_for(self, entry: Entry, session: Session) -> None:
+        """An answer to those only for whom the OP vouches; and not if it has to be asked whether it still does."""
+        if session.alive != "yes" or session.user is None:
+            return
+        self._expect(session.disowned is not True, "shown though the OP had ceased to vouch", entry["path"], entry)
+        # With a refresh token it is the server who asks. And it may find that the OP cannot be asked.
+        if entry["asks"] != "renewal" and entry["method"] == "GET" and not entry["script"] and not entry["remember"]:
+            # Of several pages at once one goes there.
+            is_asked = {"renewal", "lost"} & set(self.at_once[entry["user"], entry["began"]])
+            in_time = entry["began"] <= session.overdue or is_asked or entry["request"] in self.failed_renewals
+            self._expect(bool(in_time), "not renewed though it was due", entry["began"] - session.overdue, entry)
+
+    def _keeps_cookie(self, entry: Entry, jar: str) -> None:
+        if entry["learnt"]:
+            self._expect(entry["held"] == jar, "the browser's cookie taken away", jar, entry)
+
     def _is_excused(self, entry: Entry, session: Session, walk: Entry | None, is_first: bool) -> bool:
         verdict = entry["verdict"]
         if walk is None or verdict == "expired":
             # Another browser, or the address once more: that is what the verdict is for.
-            return verdict == "expired" and (entry["sent"] == "" or session.alive != "yes" or not is_first)
+            is_crowded = self._is_crowded(entry)
+            return verdict == "expired" and (
+                entry["sent"] == "" or session.alive != "yes" or not is_first or is_crowded
+            )
         if verdict == "invalid":
             return self._is_soon_after(self.key_changes, {**entry, "began": walk["began"]})
         if verdict == "declined":
@@ -332,6 +486,10 @@ class _Checker:
         self.report.counts["posts refused"] += 1
         self.posts[entry["form"]["id"]] = ("refused", None)
         self._expect(entry["status"] == 403, "an answer that is none", entry["status"], entry)
+        if session.disowned is not False:
+            return  # whoever the OP has ceased to vouch for sends nothing
+        if session.in_doubt:
+            self.sessions[entry["sent"]] = session = session.without_proof()
         if session.mfa and session.alive == "unknown":
             self.sessions[entry["sent"]] = session = replace(session, alive="no")
         self._expect(not (session.mfa and session.alive == "yes"), "an elevation lost", entry["path"], entry)
@@ -353,15 +511,56 @@ class _Checker:
         proved_at = entry["amr"].get("mfa")
         if not self._expect(proved_at is not None, "shown without a time", entry["amr"], entry):
             return
-        if entry["at"] - proved_at <= RECENT_MAX_AGE + LEEWAY + 1:
-            return
         # What was proved on the way to a page is fresh for it, once, and for a moment.
         step_up = self.fresh.get(request["sent"], NEVER)
         asked, came_back = NEVER if step_up in self.used else step_up
         if request["status"] is not None:
             self.used.add(step_up)
+        if entry["at"] - proved_at <= RECENT_MAX_AGE + LEEWAY + 1:
+            return
         is_on_the_way = proved_at >= asked - LEEWAY - 1 and entry["at"] <= came_back + SETTLED_SECONDS + 1
         self._expect(is_on_the_way, "shown for an old proof", entry["at"] - proved_at, entry)
+
+    def _renewals(self) -> None:
+        """How they went, as the workers say."""
+        counts, requests = self.report.counts, {}
+        for each in self.logs.users:
+            if each["what"] == "request":
+                requests[each["request"]] = each
+        for entry in self.logs.site:
+            if entry["what"] not in ("renewed", "renewal_failed"):
+                continue
+            by = {"refresh_token": "by token", "prompt": "by browser"}[entry["by"]]
+            request = requests[entry["request"]]
+            session = self.made_with[entry["request"]]
+            self._expect(session.user is not None, "nobody to renew", by, entry)
+            if entry["what"] == "renewed":
+                counts[f"renewals {by}"] += 1
+                # The other way the OP itself has said so.
+                if by == "by token" and session.life is not None:
+                    is_there = not any(each["ended"] <= request["began"] for each in self.restarts[session.life :])
+                    self._expect(is_there, "renewed by an OP that has forgotten", session.life, entry)
+                continue
+            counts[f"renewals that failed, {by}"] += 1
+            is_known = self._is_failure_known(entry, session, request)
+            self._expect(is_known, "a renewal failed for no reason", entry["reason"], entry)
+        counts["refresh tokens that the OP was given"] = self.logs.refreshes
+
+    def _is_failure_known(self, entry: Entry, session: Session, request: Entry) -> bool:
+        is_another_life = session.life is None or any(
+            each["began"] <= request["ended"] for each in self.restarts[session.life :]
+        )
+        if entry["reason"] == "error: login_required":
+            return is_another_life
+        if "invalid_grant" in entry["reason"]:
+            # The OP has forgotten it; or a token was used twice, for which only a worker's end is an excuse.
+            return is_another_life or session.torn or _overlap(request, self.kills)
+        return self._is_soon_after(self.key_changes, request)
+
+    def _is_crowded(self, entry: Entry) -> bool:
+        """Whether requests sent at once led to the OP for different things, and one may have undone the other's."""
+        asked = self.asked.get(entry["state"])
+        return asked is not None and len(set(self.at_once[asked["user"], asked["began"]])) > 1
 
     def _rows(self) -> None:
         stored = Counter(self.logs.rows)
@@ -392,6 +591,11 @@ class _Checker:
 
 def _overlap(entry: Entry, others: Iterable[Entry]) -> bool:
     return any(entry["began"] <= other["ended"] and entry["ended"] >= other["began"] for other in others)
+
+
+def _renewed(entry: Entry) -> dict[str, Any]:
+    """When the sign-in that was accepted then has to be renewed. The site counts in whole seconds."""
+    return {"due": entry["began"] + RENEW_AFTER - 1, "overdue": entry["ended"] + RENEW_AFTER + 1, "torn": False}
 
 
 def _address(user: str | None) -> str | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 
 from stepup.testing.driver import Person, StuckError
 from stepup.testing.provider import User
+from tests.e2e.load import REMEMBER
 from tests.e2e.load.browser import Answer, Browser, Request
 from tests.e2e.load.journal import Journal
 
@@ -22,8 +23,13 @@ from tests.e2e.load.journal import Journal
 A_WHILE = (0.5, 1.5)
 TRIES = 60
 
+#: How often one page may lead to the OP: for a renewal, for a sign-in in its place, for a step-up, and once more.
+MOST_TRIPS = 6
+
 #: The requests of the user's own browser that are sent at once, at most.
 BURST = 4
+#: The requests of scripts that come with them.
+SCRIPTS = 2
 
 
 def account(number: int) -> User:
@@ -38,12 +44,17 @@ class Simulated:
     Args:
         me: whose browser it is.
         other: whose account they once in a while take by mistake.
+        remember: whether they want to be remembered, and so are renewed by refresh token.
     """
 
-    def __init__(self, me: User, other: User, port: int, journal: Journal, rng: random.Random) -> None:
+    def __init__(
+        self, me: User, other: User, port: int, journal: Journal, rng: random.Random, *, remember: bool = False
+    ) -> None:
         self.me, self.other = me, other
         self.journal, self.rng = journal, rng
         self.browser = Browser(port)
+        if remember:
+            self.browser.cookies[REMEMBER] = "1"
         self.person = Person(me.username, me.password)
 
     # What a plan is made of
@@ -71,14 +82,19 @@ class Simulated:
         self._note(self.browser.open(Request("POST", "/posts/", form)))
 
     def look(self) -> None:
-        """Look at pages, and go nowhere from there."""
-        self._get("/whoami/")
-        self._get("/salary/")
+        """Look at pages, and go nowhere from there, unless to renew the sign-in."""
+        for path in ("/whoami/", "/salary/"):
+            if (answer := self._get(path)).asks == "renewal":
+                self._renew(answer)
+        self._note(self.browser.open(Request("GET", "/whoami/", script=True)))
 
     def look_at_many(self) -> None:
-        """Several tabs at once."""
-        paths = [self.rng.choice(("/whoami/", "/salary/")) for _ in range(BURST)]
-        self._note(self.browser.open(*(Request("GET", path) for path in paths)))
+        """Several tabs at once, and what scripts in them ask for. A tab that leads to the OP to renew goes there."""
+        pages = [Request("GET", self.rng.choice(("/whoami/", "/salary/"))) for _ in range(BURST)]
+        scripts = [Request("GET", "/whoami/", script=True) for _ in range(SCRIPTS)]
+        for answer in self._note(self.browser.open(*pages, *scripts)):
+            if answer.asks == "renewal":
+                self._renew(answer)
 
     def cancel(self) -> None:
         """Begin a step-up, and leave it."""
@@ -120,6 +136,8 @@ class Simulated:
 
     def _is_signed_in(self) -> bool:
         answer = self._get("/whoami/")
+        if answer.asks == "renewal":
+            answer = self._go_through(answer) or answer
         return answer.shown is not None and answer.shown["user"] == self.me.email
 
     def _get(self, path: str) -> Answer:
@@ -140,16 +158,31 @@ class Simulated:
         robbed: bool = False,
         beside: tuple[str, ...] = (),
     ) -> Answer | None:
-        """Go to the OP where an answer leads there, come back, and go where that leads.
+        """Go to the OP as often as answers lead there, come back, and go where that leads.
+
+        A renewal that is due comes before what was wanted, and what goes wrong on purpose is for that.
 
         Returns the page at the end of it; None where they did not get there.
         """
-        if answer.status != 302 or not urlsplit(answer.location).netloc:
-            return answer
-        state = parse_qs(urlsplit(answer.location).query)["state"][0]
-        back = self._walk(person or self.person, account or self.me, answer.location, state, factor, cancel)
-        if not back:
-            return None
+        for _ in range(MOST_TRIPS):
+            if not answer.asks:
+                return answer
+            if answer.asks == "renewal":
+                answer = self._renew(answer)
+                continue
+            back = self._walk(person or self.person, account or self.me, answer, factor, cancel)
+            if not back:
+                return None
+            answer = self._come_back(back, answer.state, robbed=robbed, beside=beside)
+        return answer
+
+    def _renew(self, asked: Answer) -> Answer:
+        """Through the OP without seeing anything of it; where it is closed, back to the page."""
+        back = self._walk(self.person, self.me, asked, factor=False, cancel=False)
+        return self._come_back(back, asked.state) if back else self._get(asked.request.path)
+
+    def _come_back(self, back: str, state: str, *, robbed: bool = False, beside: tuple[str, ...] = ()) -> Answer:
+        """Open the address that the OP sends the browser to, and the one that this leads to, if it is here."""
         parts = urlsplit(back)
         callback = Request("GET", f"{parts.path}?{parts.query}")
         if robbed:
@@ -160,7 +193,7 @@ class Simulated:
         if came_back.status is None:
             # As somebody does who is shown that the site does not answer.
             came_back = self._note(self.browser.open(Request("GET", callback.path)), state=state)[0]
-        if came_back.status != 302:
+        if came_back.status != 302 or came_back.asks:
             return came_back
         # Sent before the answer came, and late on the way: the cookie that it names is gone.
         self._note(self.browser.open(*(Request("GET", path) for path in beside), cookies=before, learn=True))
@@ -169,9 +202,11 @@ class Simulated:
             self._replay(before)
         return page
 
-    def _walk(self, person: Person, account: User, url: str, state: str, factor: bool, cancel: bool) -> str:
+    def _walk(self, person: Person, account: User, asked: Answer, factor: bool, cancel: bool) -> str:
+        url, silent = asked.location, asked.asks == "renewal"
         began, back, error, tries = time.time(), "", "", 0
-        while not back and tries < TRIES:
+        # Whoever is shown an error where nothing should have been shown at all goes back at once.
+        while not back and tries < (1 if silent else TRIES):
             tries += 1
             try:
                 back = person.authenticate(url, factor="push" if factor else None, cancel=cancel)
@@ -185,8 +220,9 @@ class Simulated:
             what="walk",
             user=self.me.username,
             account=account.username,
-            state=state,
-            factor=factor,
+            state=asked.state,
+            factor=factor and asked.asks == "step-up",
+            silent=silent,
             dated="max_age=" in url or "prompt=login" in url,
             began=began,
             ended=time.time(),
@@ -200,16 +236,18 @@ class Simulated:
     def _note(self, answers: list[Answer], *, state: str = "") -> list[Answer]:
         for answer in answers:
             request = answer.request
-            leads_to_op = answer.status == 302 and bool(urlsplit(answer.location).netloc)
             self.journal.write(
                 what="request",
                 user=self.me.username,
                 request=request.id,
                 method=request.method,
+                script=request.script,
+                remember=REMEMBER in self.browser.cookies,
                 path=urlsplit(request.path).path,
                 form=request.form,
                 state=state if request.path.startswith("/oidc/callback/") else "",
-                asked=parse_qs(urlsplit(answer.location).query)["state"][0] if leads_to_op else "",
+                asks=answer.asks,
+                asked=answer.state,
                 beside=answer is not answers[0] and answers[0].request.path.startswith("/oidc/callback/"),
                 began=answer.began,
                 ended=answer.ended,

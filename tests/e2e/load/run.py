@@ -67,8 +67,12 @@ class OP:
         self._journal = journal
         self._provider = launch(self._configuration)
         self._configuration = replace(self._configuration, port=self._provider.port)
+        #: How often it has forgotten who is signed in.
+        self._life = 0
         #: Who has really authenticated, and how. What happens while it is asked to end, it takes with it.
         self.authentications: list[Entry] = []
+        #: How often it was given a refresh token.
+        self.refreshes = 0
 
     @property
     def issuer(self) -> str:
@@ -80,6 +84,7 @@ class OP:
         self.remember()
         self._provider.stop()
         self._provider = launch(self._configuration, timeout=120)
+        self._life += 1
         self._journal.write(what="restart", began=began, ended=time.time())
 
     def rotate(self) -> None:
@@ -89,7 +94,9 @@ class OP:
         self._journal.write(what="rotation", began=began, ended=time.time())
 
     def remember(self) -> None:
-        self.authentications += [record._asdict() for record in self._provider.authentications()]
+        """Ask it what it knows, before it forgets."""
+        self.authentications += [record._asdict() | {"life": self._life} for record in self._provider.authentications()]
+        self.refreshes += sum("refresh_token" in each.form for each in self._provider.requests())
 
     def stop(self) -> None:
         self._provider.stop()
@@ -165,6 +172,7 @@ def run(directory: Path, sessions: Sessions, scale: Scale, postgres: Postgres, r
             faults=faults_journal.read(),
             site=site_journal.read(),
             op=op.authentications,
+            refreshes=op.refreshes,
             rows=postgres.rows(),
             ended_well=ended_well,
             keys_settle=KEYS_SETTLE,
@@ -176,8 +184,16 @@ def _live(
     scale: Scale, port: int, journal: Journal, faults_journal: Journal, faults: Faults, seed: int
 ) -> dict[str, bool]:
     """Whether each user, by name, was shown the protected page when all was calm again."""
+    # Each second one wants to be remembered, and is renewed by refresh token; the others through their browsers.
     people = [
-        Simulated(account(number), account(scale.users + number), port, journal, _random(seed, number))
+        Simulated(
+            account(number),
+            account(scale.users + number),
+            port,
+            journal,
+            _random(seed, number),
+            remember=number % 2 == 0,
+        )
         for number in range(scale.users)
     ]
 

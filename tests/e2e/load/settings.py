@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tests.e2e.load import LEEWAY
+from tests.e2e.load import LEEWAY, RENEW_AFTER
 
 SECRET_KEY = "a-key-for-tests-only-which-is-long-enough-for-django"
 ALLOWED_HOSTS = ["127.0.0.1"]
@@ -46,10 +46,12 @@ INSTALLED_APPS = [
     "stepup",
 ]
 MIDDLEWARE = [
+    "tests.e2e.load.busy.BusyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "stepup.middleware.SessionRenewalMiddleware",
     "stepup.middleware.StepUpMiddleware",
 ]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
@@ -63,6 +65,8 @@ OIDC_RP_CLIENT_ID = "site"
 OIDC_RP_CLIENT_SECRET = "a-client-secret-that-is-long-enough"
 OIDC_RP_SIGN_ALGO = "RS256"
 OIDC_RP_SCOPES = "openid email profile"
+OIDC_AUTHENTICATE_CLASS = "tests.e2e.load.asking.Asking"
+OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS = RENEW_AFTER
 # An OP that shares two cores with everything else here may take its time.
 OIDC_TIMEOUT = 60
 
@@ -71,5 +75,6 @@ STEPUP = {
     "ISSUER": os.environ["LOAD_ISSUER"],
     "LEEWAY": LEEWAY,
     "MAX_ATTEMPTS": 100,  # one simulated person does in a minute what others do in a month
+    "KEEP_REFRESH_TOKEN": True,
     "PROTECTED_VIEWS": {"salary": "mfa"},
 }

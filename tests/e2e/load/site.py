@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import traceback
@@ -20,9 +21,14 @@ from stepup import session
 from stepup.decorators import mfa_required
 from stepup.signals import elevated, refused
 from tests.e2e.load import RECENT_MAX_AGE
+from tests.e2e.load.busy import request_id
 from tests.e2e.load.journal import Journal
 
 journal = Journal(Path(os.environ["LOAD_SITE_JOURNAL"]))
+
+
+#: What is written down of the log.
+RENEWALS = {"renewed", "renewal_failed", "sign_in_required"}
 
 
 def write(request: HttpRequest, what: str, **more: Any) -> None:
@@ -77,6 +83,19 @@ urlpatterns = [
     path("posts/", post, name="posts"),
     path("oidc/", include("stepup.urls")),
 ]
+
+
+class Renewals(logging.Handler):
+    """Writes down how renewals went."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (event := getattr(record, "event", "")) in RENEWALS:
+            said = {name: getattr(record, name, "") for name in ("by", "reason")}
+            journal.write(what=event, at=time.time(), pid=os.getpid(), request=request_id(), **said)
+
+
+logging.getLogger("stepup").addHandler(Renewals())
+logging.getLogger("stepup").setLevel(logging.INFO)
 
 
 @receiver(elevated)

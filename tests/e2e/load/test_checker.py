@@ -27,7 +27,7 @@ class Story:
 
     def violations(self) -> list[str]:
         """The rules that were broken, in order."""
-        logs = Logs(self.users, self.faults, self.site, self.op, self.rows, self.ended_well)
+        logs = Logs(self.users, self.faults, self.site, self.op, rows=self.rows, ended_well=self.ended_well)
         return [violation.rule for violation in check(logs).violations]
 
     def fault(self, what: str, *, ago: float = 0.5) -> None:
@@ -43,7 +43,10 @@ class Story:
             "path": path,
             "form": None,
             "state": "",
+            "asks": "",
             "asked": "",
+            "script": False,
+            "remember": False,
             "beside": False,
             "began": self.clock - 0.9,
             "ended": self.clock,
@@ -70,7 +73,7 @@ class Story:
         return entry
 
     def challenge(self, state: str, cookie: str = "", held: str = "", path: str = "/salary/") -> Entry:
-        return self.request(path, status=302, asked=state, sent=cookie, held=held or cookie)
+        return self.request(path, status=302, asks="step-up", asked=state, sent=cookie, held=held or cookie)
 
     def walk(self, state: str, *, factor: bool = True, account: str = "", **more: Any) -> Entry:
         self.clock += 1
@@ -81,6 +84,7 @@ class Story:
             "account": account,
             "state": state,
             "factor": factor,
+            "silent": False,
             "dated": False,
             "began": self.clock - 0.9,
             "ended": self.clock,
@@ -92,7 +96,13 @@ class Story:
         }
         self.users.append(entry)
         self.op.append(
-            {"state": state, "subject": f"stepup|{account}", "second_factor": factor, "auth_time": self.clock - 0.5}
+            {
+                "state": state,
+                "subject": f"stepup|{account}",
+                "second_factor": factor,
+                "auth_time": self.clock - 0.5,
+                "life": len([each for each in self.faults if each["what"] == "restart"]),
+            }
         )
         return entry
 
@@ -126,6 +136,36 @@ class Story:
 
     def sign_out(self, cookie: str) -> Entry:
         return self.request("/oidc/logout/", method="POST", form={}, sent=cookie, held="", status=302)
+
+    def renewal(self, state: str, cookie: str, path: str = "/whoami/", **more: Any) -> Entry:
+        """A page that leads to the OP, to come back at once."""
+        return self.request(path, status=302, asks="renewal", asked=state, sent=cookie, **more)
+
+    def silent_walk(self, state: str, **more: Any) -> Entry:
+        return self.walk(state, factor=False, silent=True, **more)
+
+    def renewed(self, state: str, cookie: str, by: str = "prompt") -> None:
+        """Through the browser, and back with the same cookie."""
+        self.silent_walk(state)
+        self.note(self.callback(state, cookie, cookie), "renewed", by)
+
+    def note(self, entry: Entry, what: str, by: str, reason: str = "") -> None:
+        """What a worker has logged of a request."""
+        self.site.append({"what": what, "at": self.clock, "request": entry["request"], "by": by, "reason": reason})
+
+    def disowned(self, state: str, cookie: str, asked: str) -> Entry:
+        """The OP has forgotten the user, and so the browser is sent there once more."""
+        self.silent_walk(state, declined=True)
+        self.op.pop()
+        entry = self.request("/oidc/callback/", state=state, status=302, asks="sign-in", asked=asked, sent=cookie)
+        self.note(entry, "renewal_failed", "prompt", "error: login_required")
+        return entry
+
+    def sign_in_anew(self, state: str, cookie: str) -> Entry:
+        return self.request("/whoami/", status=302, asks="sign-in", asked=state, sent=cookie)
+
+    def script(self, cookie: str, status: int = 401) -> Entry:
+        return self.request("/whoami/", script=True, sent=cookie, status=status)
 
     def signed_in(self) -> Story:
         """With the password alone, and the cookie "in"."""
@@ -180,6 +220,119 @@ def test_what_faults_explain_is_no_violation() -> None:
     story.challenge("s3", "", "other")
     story.walk("s3")
     story.refused("s3", "other", "invalid", 400)
+
+    assert story.violations() == []
+
+
+def test_renewals_change_nothing() -> None:
+    story = Story().stepped_up()
+    story.clock += 10
+    story.renewal("r1", "up")
+    story.renewed("r1", "up")
+    story.page("up")
+    story.whoami("up", "anna", mfa=True)
+    story.clock += 10
+    story.note(story.whoami("up", "anna", mfa=True, remember=True), "renewed", "refresh_token")
+    story.whoami("up", "anna", mfa=True, remember=True)
+
+    assert story.violations() == []
+
+
+def test_what_was_proved_in_a_session_that_the_op_has_forgotten_is_forgotten_when_it_says_so() -> None:
+    story = Story().stepped_up()
+    story.fault("restart")
+    story.clock += 10
+    story.renewal("r1", "up")
+    story.disowned("r1", "up", "s2")
+    story.post_refused("one", "up")
+    story.script("up")
+    story.sign_in_anew("s3", "up")
+    story.walk("s3", factor=False)
+    story.callback("s3", "up", "in again")
+    story.whoami("in again", "anna")
+    story.challenge("s4", "in again")
+    story.walk("s4")
+    story.callback("s4", "in again", "up again")
+    story.page("up again")
+    # Signed in there anew, for another site.
+    story.fault("restart")
+    story.clock += 10
+    story.renewal("r2", "up again")
+    story.silent_walk("r2")
+    story.note(story.callback("r2", "up again", "renewed"), "renewed", "prompt")
+    story.whoami("renewed", "anna")
+
+    assert story.violations() == []
+
+
+def test_a_sign_in_to_an_op_that_has_not_been_asked_since_its_restart_forgets_nothing() -> None:
+    story = Story().stepped_up()
+    story.fault("restart")
+    story.challenge("s2", "up", path="/oidc/authenticate/")
+    story.walk("s2", factor=False)
+    story.callback("s2", "up", "again")
+    story.page("again")
+
+    assert story.violations() == []
+
+
+def test_a_renewal_that_cannot_be_had_puts_nobody_off() -> None:
+    story = Story().stepped_up()
+    story.clock += 10
+    story.fault("restart")
+    story.renewal("r1", "up")
+    story.walk("r1", factor=False, silent=True, back=False, error="lost: ConnectionError")
+    story.op.pop()
+    story.page("up")
+    story.challenge("s2", "up", path="/oidc/authenticate/")
+    story.walk("s2", factor=False)
+    story.callback("s2", "up", "again")
+    story.clock += 10
+    story.fault("restart")
+    story.renewal("r2", "again")
+    story.silent_walk("r2")
+    story.note(story.callback("r2", "again", "again"), "renewal_failed", "prompt", "token: ConnectionError")
+    story.page("again")
+
+    assert story.violations() == []
+
+
+def test_what_a_killed_worker_did_to_a_renewal_the_next_answers_tell() -> None:
+    story = Story().stepped_up()
+    story.clock += 10
+    story.lost("/whoami/", "up", remember=True)
+    story.note(story.page("up"), "renewal_failed", "refresh_token", "token request refused: invalid_grant")
+    story.clock += 60
+    story.fault("restart", ago=30)
+    for number, told in enumerate(("shown", "sign in", "nothing")):
+        cookie = f"up {number}"
+        story.challenge(f"s{number}2", "up" if number == 0 else f"again {number - 1}", path="/oidc/authenticate/")
+        story.walk(f"s{number}2")
+        story.callback(f"s{number}2", "up" if number == 0 else f"again {number - 1}", cookie)
+        story.fault("restart")
+        story.clock += 10
+        story.renewal(f"r{number}", cookie)
+        story.silent_walk(f"r{number}", declined=True)
+        story.op.pop()
+        story.lost("/oidc/callback/", cookie, state=f"r{number}")
+        story.refused(f"r{number}", cookie, "expired", 400)
+        if told == "shown":
+            story.page(cookie)
+        elif told == "sign in":
+            story.sign_in_anew(f"s{number}3", cookie)
+        story.challenge(f"s{number}4", cookie, path="/oidc/authenticate/")
+        story.walk(f"s{number}4", factor=False)
+        story.callback(f"s{number}4", cookie, f"again {number}")
+        story.whoami(f"again {number}", "anna", mfa=told == "shown")
+
+    assert story.violations() == []
+
+
+def test_of_pages_at_once_one_is_renewed() -> None:
+    story = Story().stepped_up()
+    story.clock += 10
+    shown = story.page("up")
+    story.renewal("r1", "up", began=shown["began"])
 
     assert story.violations() == []
 
@@ -495,6 +648,109 @@ def not_let_in_at_the_end(story: Story) -> None:
     story.ended_well["anna"] = False
 
 
+def renewed_before_it_was_due(story: Story) -> None:
+    story.stepped_up().renewal("r1", "up")
+
+
+def renewed_again_at_once(story: Story) -> None:
+    story.stepped_up().clock += 10
+    story.renewal("r1", "up")
+    story.clock += 10
+    story.renewal("r2", "up")
+
+
+def not_renewed(story: Story) -> None:
+    story.stepped_up().clock += 10
+    story.page("up")
+
+
+def a_form_renewed(story: Story) -> None:
+    story.stepped_up().clock += 10
+    story.renewal("r1", "up", "/other/", method="POST", form={})
+
+
+def a_script_sent_to_the_op(story: Story) -> None:
+    story.stepped_up().clock += 10
+    story.renewal("r1", "up", script=True)
+
+
+def a_script_told_to_sign_in(story: Story) -> None:
+    story.stepped_up().script("up")
+
+
+def nobody_renewed(story: Story) -> None:
+    story.renewal("r1", "")
+
+
+def a_sign_in_anew_for_no_reason(story: Story) -> None:
+    story.stepped_up().sign_in_anew("s2", "up")
+
+
+def shown_though_disowned(story: Story) -> None:
+    story.stepped_up()
+    story.fault("restart")
+    story.clock += 10
+    story.renewal("r1", "up")
+    story.disowned("r1", "up", "s2")
+    story.page("up")
+
+
+def shown_for_what_the_op_has_forgotten(story: Story) -> None:
+    story.stepped_up()
+    story.fault("restart")
+    story.clock += 10
+    story.renewal("r1", "up")
+    story.disowned("r1", "up", "s2")
+    story.walk("s2", factor=False)
+    story.callback("s2", "up", "again")
+    story.page("again")
+
+
+def shown_after_a_renewal_in_another_session_there(story: Story) -> None:
+    story.stepped_up()
+    story.fault("restart")
+    story.clock += 10
+    story.renewal("r1", "up")
+    story.renewed("r1", "up")
+
+
+def proof_lost_by_a_renewal(story: Story) -> None:
+    story.stepped_up().clock += 10
+    story.renewal("r1", "up")
+    story.renewed("r1", "up")
+    story.challenge("s2", "up")
+
+
+def proof_given_by_a_renewal(story: Story) -> None:
+    story.signed_in().clock += 10
+    story.renewal("r1", "in")
+    story.renewed("r1", "in")
+    story.page("in")
+
+
+def disowned_for_no_reason(story: Story) -> None:
+    story.stepped_up().clock += 10
+    story.renewal("r1", "up")
+    story.disowned("r1", "up", "s2")
+
+
+def a_refresh_token_used_twice(story: Story) -> None:
+    story.stepped_up()
+    story.note(story.page("up"), "renewal_failed", "refresh_token", "token request refused: invalid_grant")
+
+
+def a_refresh_failed_for_no_reason(story: Story) -> None:
+    story.stepped_up()
+    story.note(story.page("up"), "renewal_failed", "refresh_token", "token: ConnectionError")
+
+
+def renewed_by_an_op_that_has_forgotten(story: Story) -> None:
+    story.stepped_up()
+    story.fault("restart")
+    story.clock += 1
+    story.note(story.page("up"), "renewed", "refresh_token")
+
+
 WRONG: dict[Callable[[Story], None], set[str]] = {
     shown_to_nobody: {"shown without evidence", "another's page", "another's evidence"},
     shown_and_not_written_down: {"shown and not written down"},
@@ -547,6 +803,23 @@ WRONG: dict[Callable[[Story], None], set[str]] = {
     shown_for_a_proof_of_no_time: {"shown without a time"},
     another_while_the_answer_came: {"another user than before"},
     more_proved_while_the_answer_came: {"another proof than before"},
+    renewed_before_it_was_due: {"renewed before it was due"},
+    renewed_again_at_once: {"renewed before it was due"},
+    not_renewed: {"not renewed though it was due"},
+    a_form_renewed: {"a form interrupted"},
+    a_script_sent_to_the_op: {"a script interrupted"},
+    a_script_told_to_sign_in: {"to sign in anew for no reason"},
+    nobody_renewed: {"nobody to renew"},
+    a_sign_in_anew_for_no_reason: {"to sign in anew for no reason"},
+    shown_though_disowned: {"shown though the OP had ceased to vouch"},
+    shown_for_what_the_op_has_forgotten: {"shown without evidence"},
+    shown_after_a_renewal_in_another_session_there: {"evidence of another session at the OP"},
+    proof_lost_by_a_renewal: {"an elevation lost"},
+    proof_given_by_a_renewal: {"shown without evidence"},
+    disowned_for_no_reason: {"a renewal failed for no reason"},
+    a_refresh_token_used_twice: {"a renewal failed for no reason"},
+    a_refresh_failed_for_no_reason: {"a renewal failed for no reason"},
+    renewed_by_an_op_that_has_forgotten: {"renewed by an OP that has forgotten"},
     not_let_in_at_the_end: {"not let in though all was calm"},
 }
 

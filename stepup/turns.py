@@ -1,0 +1,66 @@
+"""One after the other: requests of one session, in all processes that share the cache that ``CACHE`` names.
+
+A cache that does not work, or is nobody's but one process's, keeps nobody waiting: then they come as they come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.cache import caches
+from django.http import HttpRequest
+
+from stepup import clock, conf
+
+__all__ = ["asking", "writing"]
+
+#: How long to wait for another request of the session that is storing something, in seconds.
+PATIENCE = 1
+
+
+@contextmanager
+def asking(request: HttpRequest, settings: conf.Settings) -> Iterator[bool]:
+    """Whether no other request of this session asks the OP, as far as the cache reaches."""
+    # For longer than the few requests to the OP can take; it is for those who die over it.
+    with _turn_of(request, "asking", settings, seconds=int(6 * settings.timeout) + 10, patience=0) as is_alone:
+        yield is_alone
+
+
+@contextmanager
+def writing(request: HttpRequest, settings: conf.Settings) -> Iterator[bool]:
+    """One after the other, between a look at what is stored and the save of it: which takes a moment."""
+    with _turn_of(request, "writing", settings, seconds=10, patience=PATIENCE) as is_alone:
+        yield is_alone
+
+
+@contextmanager
+def _turn_of(
+    request: HttpRequest, what: str, settings: conf.Settings, *, seconds: int, patience: float
+) -> Iterator[bool]:
+    digest = hashlib.sha256(str(request.session.session_key).encode()).hexdigest()
+    key, owner = f"stepup:{what}:{digest}", secrets.token_hex(8)
+    until = clock.monotonic() + patience
+    # Only a plain no counts: a cache that does not work keeps nobody waiting.
+    while is_taken := _of_cache(settings, "add", key, owner, seconds) is False:
+        if clock.monotonic() >= until:
+            break
+        time.sleep(0.01)
+    try:
+        yield not is_taken
+    finally:
+        if not is_taken and _of_cache(settings, "get", key) == owner:
+            _of_cache(settings, "delete", key)
+
+
+def _of_cache(settings: conf.Settings, method: str, *args: Any) -> Any:
+    if settings.cache is None:
+        return None
+    try:
+        return getattr(caches[settings.cache], method)(*args)
+    except Exception:  # noqa: BLE001 - each cache has errors of its own, and none is a reason not to renew
+        return None
