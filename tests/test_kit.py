@@ -75,6 +75,11 @@ def staff_only(request: HttpRequest) -> HttpResponse:
 
 GOLD, SILVER = (Requirement(acr=(value,), acr_values=(value,), name=value) for value in ("gold", "silver"))
 
+OWN = (
+    Requirement(amr=("otp",), step_up_url="open", name="by-name"),
+    Requirement(amr=("otp",), step_up_url="/open/?by=path", name="by-path"),
+)
+
 urlpatterns = [
     *site_urls,
     path("by-hand/", by_hand, name="by-hand"),
@@ -85,6 +90,8 @@ urlpatterns = [
     path("each-time/", stepup_required("mfa", max_age=0)(open_to_all), name="each-time"),
     path("forms/", stepup_required("mfa", max_age=60, submit_max_age=600)(open_to_all), name="forms"),
     path("classes/", stepup_required(GOLD, SILVER)(open_to_all), name="classes"),
+    path("own-page-by-name/", stepup_required(OWN[0])(open_to_all), name="own-page-by-name"),
+    path("own-page-by-path/", stepup_required(OWN[1])(open_to_all), name="own-page-by-path"),
     path("elsewhere/", lambda request: HttpResponseRedirect("/other/"), name="elsewhere"),
     path("json/", lambda request: JsonResponse({}, status=401), name="json"),
     path("forbidden/", lambda request: HttpResponse("no", status=403), name="forbidden"),
@@ -621,6 +628,15 @@ def test_pages_that_need_several_proofs_or_new_ones_are_found_protected() -> Non
 def test_of_several_proofs_only_those_that_are_enforced_are_asked_for(stepup_settings: StepUpSettings) -> None:
     stepup_settings(REPORT_ONLY=["sudo"])
     assert_protected("/several/", ("mfa", "sudo"))
+
+
+@pytest.mark.usefixtures("db", "more_urls")
+def test_pages_that_send_people_to_one_of_the_sites_own_are_found_protected() -> None:
+    by_name, by_path = OWN
+    assert_protected("/own-page-by-name/", by_name)
+    assert_protected("/own-page-by-path/", by_path)
+    said = said_by(assert_protected, "/own-page-by-path/", Requirement(amr=("hwk",), step_up_url="/open/?by=path"))
+    assert "With proof:\n  A step-up is still asked for: it is status 302, to /open/." in said
 
 
 def test_proof_of_any_age_is_enough_where_the_site_says_so(db: None, stepup_settings: StepUpSettings) -> None:

@@ -13,7 +13,7 @@ from django.urls import reverse
 from stepup import challenge, clock, conf, session
 from stepup.assurance import Requirement
 
-__all__ = ["Asked", "asked_by", "request_of"]
+__all__ = ["Asked", "asked_by", "leads_to_own_page", "request_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,14 @@ def asked_by(response: Any) -> Asked | None:
     if urlsplit(url).path == reverse("oidc_authentication_init"):
         return Asked(challenge.requirement_from(RequestFactory().get(url)), url)
     return _of_redirect(request, url)
+
+
+def leads_to_own_page(response: Any, requirement: Requirement) -> bool:
+    """Whether a response leads to a page of the site's own where a requirement, or a part of it, is proved."""
+    location = response.headers.get("Location", "")
+    pages = (part.step_up_url for part in requirement.parts if part.step_up_url)
+    urls = (page if page.startswith("/") else reverse(page) for page in pages)
+    return any(location.startswith(f"{url}{'&' if '?' in url else '?'}") for url in urls)
 
 
 def _of_redirect(request: HttpRequest, url: str) -> Asked | None:
