@@ -167,6 +167,24 @@ def test_a_form_sent_without_the_second_factor_waits_for_it(anna: Window, phone:
     expect(anna.page.locator(".tile", has_text="Open in this session")).to_have_count(3)
 
 
+def test_after_several_tries_in_vain_the_page_says_whom_to_ask(anna: Window) -> None:
+    anna.open("salary/")
+    for _ in range(3):
+        anna.page.get_by_role("button", name="Cancel").click()
+        anna.page.get_by_role("link", name="Try again").click()
+    anna.page.get_by_role("button", name="Cancel").click()
+    expect(anna.heading).to_have_text("The confirmation was cancelled")
+    expect(anna.page.get_by_role("link", name="Try again")).to_have_count(0)
+    expect(anna.page.get_by_text("You can try again in 10 minutes.")).to_be_visible()
+    anna.picture("27-verdict-last-try")
+
+    anna.open("salary/")
+    expect(anna.heading).to_have_text("This was tried often enough for now")
+    anna.picture("28-verdict-exhausted")
+    anna.page.get_by_role("link", name="Go to the start page").click()
+    anna.expect_page("", "Hello Anna")
+
+
 def test_a_used_answer_of_the_provider_is_refused_and_nobody_is_signed_out(anna: Window) -> None:
     anna.open("salary/")
     anna.page.get_by_role("button", name="Cancel").click()
