@@ -28,19 +28,15 @@ OWN_VIEWS = frozenset(
 )
 
 
-class StepUpMiddleware:
-    """Ask the requirements of ``STEPUP["PROTECTED_VIEWS"]``, and answer :class:`~stepup.gate.StepUpRequired`.
-
-    It goes after Django's session and authentication middleware, and before ``LoginRequiredMiddleware`` where that is
-    used. An exact name wins over a pattern, and the longest pattern over a shorter one.
-
-    Raises:
-        ImproperlyConfigured: where the server starts, if there is a mistake in the settings.
-    """
+class _Middleware:
+    """What stands on synchronous and asynchronous servers alike, and not on settings that are wrong."""
 
     sync_capable = True
     async_capable = True
     process_view: Callable[..., Any]
+    _process_view: Callable[..., HttpResponse | None]
+    _aprocess_view: Callable[..., Any]
+    __call__: Callable[..., Any]
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
@@ -49,6 +45,17 @@ class StepUpMiddleware:
         if self.is_async:
             markcoroutinefunction(self)
         conf.current()
+
+
+class StepUpMiddleware(_Middleware):
+    """Ask the requirements of ``STEPUP["PROTECTED_VIEWS"]``, and answer :class:`~stepup.gate.StepUpRequired`.
+
+    It goes after Django's session and authentication middleware, and before ``LoginRequiredMiddleware`` where that is
+    used. An exact name wins over a pattern, and the longest pattern over a shorter one.
+
+    Raises:
+        ImproperlyConfigured: where the server starts, if there is a mistake in the settings.
+    """
 
     def __call__(self, request: HttpRequest) -> Any:
         if self.is_async:
@@ -98,7 +105,7 @@ class StepUpMiddleware:
         return gate.seal(response) if gate.is_remembered(request) else response
 
 
-class SessionRenewalMiddleware:
+class SessionRenewalMiddleware(_Middleware):
     """Renew a sign-in that has become older than ``OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS``, without the user's knowing.
 
     It goes after Django's session and authentication middleware, and before :class:`StepUpMiddleware`, in place of
@@ -107,18 +114,6 @@ class SessionRenewalMiddleware:
     Raises:
         ImproperlyConfigured: where the server starts, if there is a mistake in the settings.
     """
-
-    sync_capable = True
-    async_capable = True
-    process_view: Callable[..., Any]
-
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
-        self.process_view = self._aprocess_view if self.is_async else self._process_view
-        if self.is_async:
-            markcoroutinefunction(self)
-        conf.current()
 
     def __call__(self, request: HttpRequest) -> Any:
         if self.is_async:
