@@ -25,7 +25,8 @@ SCALE = Scale(users=240, actions=10, kills=12, rotations=1, restarts=2)
 
 #: What has to have happened, or the run has shown nothing.
 HAPPENED = (
-    *("sign-ins", "step-ups", "posts", "posts refused", "sign-outs", "pages shown", "challenges"),
+    *("sign-ins", "step-ups", "posts", "posts kept", "kept posts sent", "sign-outs", "pages shown", "challenges"),
+    *("renewals by token", "renewals by browser", "renewals that failed, by token", "renewals that failed, by browser"),
     *("refused: wrong_user", "refused: declined", "refused: expired"),
 )
 
