@@ -6,6 +6,7 @@ Pure: no Django, no settings, no clock. The caller says what time it is.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
@@ -49,12 +50,14 @@ class Requirement:
             (OpenID Connect Core 1.0, 5.5.1.1), instead of the voluntary ``acr_values``.
         prompt: the ``prompt`` to ask with, for OPs that need one.
         params: further parameters for the authentication request.
+        step_up_url: the URL name or the path of a page of this site's own, where this is proved instead of at the OP.
         submit_max_age: the same as ``max_age``, for unsafe methods: longer, so that a form which was opened in time can
             still be sent. ``None``: as ``max_age``.
         also: further requirements, every one of which must be satisfied too.
         name: what the requirement is called in settings, on pages and in the log; it proves nothing.
         documentation_url: where a page that refuses may send people to read about it.
-        enrol_url: where at the OP somebody without a second factor sets one up.
+        enrol_url: where at the OP somebody without a second factor sets one up. ``{return_url}`` in it becomes the URL,
+            encoded, at which the step-up starts again.
         unenrolled: ``"deny"``, or ``"enrol"`` to offer ``enrol_url`` where the OP could not confirm what is required.
 
     Raises:
@@ -69,6 +72,7 @@ class Requirement:
     essential: bool = False
     prompt: str | None = None
     params: Mapping[str, str] = field(default_factory=dict, hash=False)
+    step_up_url: str = ""
     submit_max_age: int | None = None
     also: tuple[Requirement, ...] = ()
     name: str = field(default="", compare=False)
@@ -110,9 +114,13 @@ class Requirement:
             raise ValueError("essential: must be True or False")
         if self.prompt is not None:
             _string("prompt", self.prompt)
-        for key in ("name", "documentation_url", "enrol_url"):
-            if type(getattr(self, key)) is not str:
-                raise ValueError(f"{key}: must be a string")
+        if self.step_up_url != "" and not _is_page(self.step_up_url):
+            raise ValueError("step_up_url: must be a URL name, or a path of this site")
+        if type(self.name) is not str:
+            raise ValueError("name: must be a string")
+        for key in ("documentation_url", "enrol_url"):
+            if (value := getattr(self, key)) != "" and not is_link(value):
+                raise ValueError(f"{key}: must be an http or https URL, or a path of this site")
         if self.unenrolled not in ("deny", "enrol") or (self.unenrolled == "enrol" and not self.enrol_url):
             raise ValueError("unenrolled: must be 'deny', or 'enrol' beside an enrol_url")
         if not isinstance(self.also, (list, tuple)):
@@ -199,6 +207,21 @@ class Requirement:
         return frozenset(self.claims).union(*(other.proof_claims for other in self.also))
 
 
+def is_link(value: object) -> bool:
+    """Whether a page may link to it: a URL of http or https, or a path of this site. Nothing that a browser runs."""
+    if type(value) is not str or not value.isprintable() or any(mark in value for mark in ' \\"<>'):
+        return False
+    return re.match(r"https?://[^/?#]|/(?!/)", value) is not None
+
+
+def _is_page(value: object) -> bool:
+    if type(value) is not str:
+        return False
+    return (
+        is_link(value) and value.startswith("/") if "/" in value else value.split() == [value] and value.isprintable()
+    )
+
+
 def _restored(plain: Mapping[str, Any], name: str) -> Requirement:
     return Requirement.from_mapping(plain, name=name)
 
@@ -218,7 +241,7 @@ _DEFAULTS: Mapping[str, Any] = {
     **{key: [] for key in ("amr", "acr", "acr_values", "also")},
     **{key: {} for key in ("claims", "params")},
     **dict.fromkeys(("max_age", "submit_max_age", "prompt")),
-    **dict.fromkeys(("documentation_url", "enrol_url"), ""),
+    **dict.fromkeys(("step_up_url", "documentation_url", "enrol_url"), ""),
     "essential": False,
     "unenrolled": "deny",
 }

@@ -337,8 +337,8 @@ class StepUpBackend(OIDCAuthenticationBackend):
         Nothing about them needs to be found out, so neither userinfo nor a hook is asked.
         """
         known = session.evidence(self.request)
-        if known is None:
-            return None
+        if known is None or not known.subject:
+            return None  # what the site itself has stated says nothing of who they are at the OP
         if known.subject != claims["sub"]:
             raise WrongUser
         return self.request.user

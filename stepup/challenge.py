@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import urlencode
 
+from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render, resolve_url
-from django.urls import get_script_prefix, reverse
+from django.urls import NoReverseMatch, get_script_prefix, reverse
 from django.utils.crypto import get_random_string
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
@@ -30,9 +31,11 @@ __all__ = [
     "authentication_request",
     "is_page",
     "kind_of",
+    "path_of",
     "redirect_uri",
     "requirement_from",
     "safe_next",
+    "seconds_to_wait",
     "sign_in_anew",
     "step_up_url",
 ]
@@ -71,18 +74,28 @@ def answer(request: HttpRequest, requirement: Requirement, decision: Decision) -
         # The form will be sent from where it waits, and not its page be opened.
         requirement = requirement.for_submission()
     if session.settled(request, requirement, here, now=clock.now(), within=kept.page_of(request)[1]) is not None:
+        session.note_attempt(request, requirement, conf.current(), now=clock.now(), lasting=True)
+        wait = seconds_to_wait(request, requirement)
         return verdicts.page(
             request,
             Verdict.IGNORED,
             user=request.user,
             requirement=requirement,
             reasons=[*map(str, decision.unmet), "the page still asks after a step-up that satisfied it"],
-            retry_url=step_up_url(requirement, here, again=True),
+            retry_url="" if wait else step_up_url(requirement, here, again=True),
+            wait=wait,
         )
     # Evidence that exists but is too old is not renewed by an OP that still has its own session, unless it is told to:
     # several ignore `max_age`.
     again = any(unmet.reason != "missing" for unmet in decision.unmet)
     return authentication_request(request, requirement=requirement, next_url=here, again=again)
+
+
+def seconds_to_wait(request: HttpRequest, requirement: Requirement | None) -> float:
+    """For how long the OP is not asked again for this requirement, which it was in vain; 0 where it may be."""
+    if requirement is None:
+        return 0
+    return session.seconds_to_wait(request, requirement, conf.current(), now=clock.now())
 
 
 def sign_in_anew(request: HttpRequest) -> HttpResponse:
@@ -160,6 +173,9 @@ def authentication_request(
 ) -> HttpResponse:
     """Send the browser to the OP with an authentication request (OpenID Connect Core 1.0, 3.1.2.1).
 
+    Where that was tried in vain too often, in this session and of late, it is not: the person gets a page that says so.
+    And what is proved on a page of the site's own has them sent there, signed in or not: that page sees to it.
+
     Args:
         requirement: what the answer has to prove; ``None`` where signing in is all.
         next_url: where to go afterwards.
@@ -173,6 +189,12 @@ def authentication_request(
 
     settings = conf.current()
     user = request.user
+    parts = _unmet_parts(request, requirement, settings)
+    if requirement is not None and (page := next(filter(None, (part.step_up_url for part in parts)), "")):
+        there = Requirement.all_of(*(part for part in parts if part.step_up_url == page))
+        return _own_page(request, requirement, there, next_url)
+    if wait := seconds_to_wait(request, requirement):
+        return verdicts.page(request, Verdict.EXHAUSTED, user=user, requirement=requirement, wait=wait)
     try:
         endpoint = provider.current().endpoint("authorization_endpoint")
     except ProviderError as error:
@@ -191,7 +213,7 @@ def authentication_request(
     )
     params = {
         **_extra_params(request, settings),
-        **_asked(_unmet_parts(request, requirement, settings), again=again, settings=settings),
+        **_asked(parts, again=again, settings=settings),
         **_hints(request, user),
         "response_type": "code",
         "client_id": settings.client_id,
@@ -222,10 +244,40 @@ def authentication_request(
     if not session.add_pending(request, pending, settings):
         # It has ended, or has another key by now: the browser comes again with the cookie that it has then.
         url = pending.next
+    return _seeing_other(request, url)
+
+
+def _seeing_other(request: HttpRequest, url: str) -> HttpResponse:
     response = private(HttpResponseRedirect(url))
     if request.method not in SAFE_METHODS:
-        response.status_code = 303  # so that no browser repeats a form at the OP (RFC 9700, 4.12)
+        response.status_code = 303  # so that no browser repeats a form there (RFC 9700, 4.12)
     return response
+
+
+def _own_page(request: HttpRequest, requirement: Requirement, there: Requirement, next_url: str) -> HttpResponse:
+    """Send the browser to a page of this site's own; `next` says where to go then.
+
+    Args:
+        there: what of the requirement is proved on that page.
+    """
+    back, page, settings = safe_next(request, next_url), there.parts[0].step_up_url, conf.current()
+    try:
+        url = page if page.startswith("/") else reverse(page)
+    except NoReverseMatch:
+        reason = "step_up_url: no such page"
+    else:
+        if session.may_go(request, there, path_of(request, back), settings, now=clock.now()):
+            separator = "&" if "?" in url else "?"
+            return _seeing_other(request, f"{url}{separator}{urlencode({REDIRECT_FIELD_NAME: back})}")
+        reason = "step_up_url: leads back without a statement that satisfies it"
+    return verdicts.page(
+        request,
+        Verdict.IGNORED,
+        user=request.user,
+        requirement=requirement,
+        reasons=[reason],
+        retry_url=step_up_url(requirement, back),
+    )
 
 
 def redirect_uri(request: HttpRequest) -> str:
@@ -285,6 +337,11 @@ def safe_next(request: HttpRequest, url: str | None) -> str:
     ):
         return url
     return resolve_url(settings.login_redirect_url)
+
+
+def path_of(request: HttpRequest, url: str) -> str:
+    """A URL of this site as a request for it has it: what the address of a script's page is, is a path for the page."""
+    return url.removeprefix(f"{request.scheme}://{request.get_host()}") or "/"
 
 
 def kind_of(request: HttpRequest) -> Literal["page", "form", "script", "htmx"]:

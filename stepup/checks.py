@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.signals import request_started
+from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
 from stepup import conf
@@ -193,6 +194,13 @@ def _urls(loaded: Settings) -> Iterator[CheckMessage]:
             f"STEPUP['PROTECTED_VIEWS'] names {protected!r}, but no URL has that name: nothing is protected by it.",
             id="stepup.E027",
         )
+    for name, requirement in loaded.requirements.items():
+        page = requirement.step_up_url
+        if page and not page.startswith("/") and not _is_url_name(page):
+            yield Error(
+                f"The step_up_url of the requirement {name!r} is {page!r}, but no URL without arguments has that name.",
+                id="stepup.E060",
+            )
     for entry in found:
         for name in filter(None, map(inventory.requirement_name, inventory.noted(entry.callback))):
             if name not in loaded.requirements:
@@ -201,6 +209,14 @@ def _urls(loaded: Settings) -> Iterator[CheckMessage]:
                     hint="Define it in STEPUP['REQUIREMENTS'], or set STEPUP['PROVIDER'] to a dialect that defines it.",
                     id="stepup.E028",
                 )
+
+
+def _is_url_name(name: str) -> bool:
+    try:
+        reverse(name)
+    except NoReverseMatch:
+        return False
+    return True
 
 
 def _keys(loaded: Settings) -> Iterator[CheckMessage]:

@@ -23,7 +23,7 @@ from django.utils.encoding import force_bytes
 from django.utils.module_loading import import_string
 
 from stepup.algorithms import SIGNING_ALGORITHMS
-from stepup.assurance import MAX_MAX_AGE, Decision, Evidence, Requirement, evaluate
+from stepup.assurance import MAX_MAX_AGE, Decision, Evidence, Requirement, evaluate, is_link
 from stepup.dialects import DIALECTS, Dialect
 
 __all__ = ["Problem", "Settings", "current", "problems"]
@@ -383,7 +383,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         ),
         front_channel_logout=read.take("FRONT_CHANNEL_LOGOUT", False, _is_bool, "True or False"),
         session_engine=django_settings.SESSION_ENGINE,
-        documentation_url=read.take("DOCUMENTATION_URL", "", _string, "a URL"),
+        documentation_url=read.take("DOCUMENTATION_URL", "", is_link, "an http or https URL, or a path"),
         login_redirect_url=django_settings.LOGIN_REDIRECT_URL,
         logout_redirect_url=django_settings.LOGOUT_REDIRECT_URL,
         session_cookie_name=django_settings.SESSION_COOKIE_NAME,

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
 from string import ascii_lowercase, digits
@@ -35,6 +35,8 @@ PENDING = "stepup_pending"
 SETTLED = "stepup_settled"
 FORMS = "stepup_forms"
 RENEWAL = "stepup_renewal"
+ATTEMPTS = "stepup_attempts"
+WAY = "stepup_way"
 
 #: For how long a step-up that was found satisfied must have satisfied its page too, in seconds.
 SETTLED_SECONDS = 10
@@ -45,6 +47,13 @@ MAX_FORMS = 5
 #: What every engine takes in a key.
 _KEY_CHARACTERS = frozenset(ascii_lowercase + digits)
 _KEY_LENGTH = 32
+#: So often within so many seconds somebody is sent to the site's own page for one thing: a person is slower, and a page
+#: that sends them back at once, without asking for anything, would go on for ever.
+WAYS = 5
+WAY_SECONDS = 10
+
+#: Of so many requirements the attempts are counted, those that were tried last: sessions are small.
+MAX_COUNTED = 8
 
 #: So much of Django's hash of the user's password is kept beside evidence, which a change of password thereby ends.
 AUTH_HASH_LENGTH = 6
@@ -125,16 +134,13 @@ async def aevidence(request: HttpRequest) -> Evidence | None:
 def claims(request: HttpRequest) -> Mapping[str, Any]:
     """The validated claims (``iss``, ``sub``, ``amr``, ``acr``, ``auth_time``) of the newest ID token.
 
-    Empty where there is none. What has been proved *in this session* is :func:`evidence`: a renewed ID token may carry
-    no ``amr`` though the user has passed multi-factor authentication before.
+    Empty where the OP has given none. What has been proved *in this session* is :func:`evidence`: a renewed ID token
+    may carry no ``amr`` though the user has passed multi-factor authentication before.
     """
     stored = _bound(request.session, request.session.get(EVIDENCE), request.user)
-    if stored is None:
+    if stored is None or not stored["sub"]:
         return {}
-    said = stored.get("said")
-    if not isinstance(said, dict):
-        said = _said_by(_evidence(request.session, stored, request.user))
-    return {"iss": conf.current().issuer, "sub": stored["sub"], **said}
+    return {"iss": conf.current().issuer, "sub": stored["sub"], **_said(request.session, stored, request.user)}
 
 
 def is_of(request: HttpRequest, sid: object) -> bool | None:
@@ -209,30 +215,38 @@ def record(
     *,
     proof_claims: Iterable[str] = (),
     renewal: bool = False,
+    stated: bool = False,
 ) -> Evidence:
     """Add the evidence in validated claims to the session of a user who is signed in.
 
     Args:
         renewal: whether the ID token renews a sign-in, so that nobody need have authenticated for it. What it says
             without a time is no fresher than it was.
+        stated: whether this site itself says so, and no ID token. The subject is then the one that is known, or empty,
+            which no OP's is: what is stated is about the user, so it stays when the OP says later who they are there.
     """
     now = int(clock.now())
     new = Evidence.from_claims(claims, proof_claims=proof_claims, now=now)
     old = read_evidence(request.session, user)
     together = new
-    if old and (old.issuer, old.subject) == (new.issuer, new.subject):
-        together = old.add(new, renewal=renewal)
+    if old and old.issuer == new.issuer and old.subject in (new.subject, ""):
+        together = replace(old, subject=new.subject).add(new, renewal=renewal)
     stored: dict[str, Any] = {
         "for": _whose(request.session, user),
         "iss": _mark(together.issuer),
         "sub": together.subject,
         "at": -now if together.auth_time is None else together.auth_time,
     }
-    if isinstance(sid := claims.get("sid"), str):
-        stored["sid"] = _mark(sid)
+    sid = _mark(claims["sid"]) if isinstance(claims.get("sid"), str) else None
+    said = {claim: claims[claim] for claim in ("auth_time", "acr", "amr") if _is_kept(claims, claim)}
+    if stated:
+        # The OP has not said a word, so its last one stands.
+        former = _bound(request.session, request.session.get(EVIDENCE), user) or {}
+        sid, said = former.get("sid"), _said(request.session, former, user)
+    if sid is not None:
+        stored["sid"] = sid
     if together.proofs:
         stored["proofs"] = {claim: _stored_times(together, claim, stored["at"]) for claim in together.proofs}
-    said = {claim: claims[claim] for claim in ("auth_time", "acr", "amr") if _is_kept(claims, claim)}
     if said != _said_by(together):
         # Only where it is not what the evidence says anyway: sessions are small.
         stored["said"] = said
@@ -433,6 +447,12 @@ def rotate(request: HttpRequest) -> SessionBase:
     return old
 
 
+def is_known_to_browser(request: HttpRequest, settings: conf.Settings) -> bool:
+    """Whether the session has the key that the browser came with: no other, from a sign-in in this very request."""
+    key = request.session.session_key
+    return key is not None and key == request.COOKIES.get(settings.session_cookie_name)
+
+
 def snapshot(session: SessionBase) -> dict[str, Any]:
     """What is on the session, apart from it."""
     return copy.deepcopy(dict(session.items()))
@@ -567,6 +587,75 @@ def take_form(request: HttpRequest, id: str, settings: conf.Settings, *, now: fl
         return False
     session.delete(entry["key"])
     return True
+
+
+def note_attempt(
+    request: HttpRequest, requirement: Requirement, settings: conf.Settings, *, now: float, lasting: bool = False
+) -> None:
+    """Note that a step-up for this requirement came to nothing.
+
+    Args:
+        lasting: it did though the OP satisfied it, so that the next time the OP does is no success either.
+    """
+    counted = _attempts(request, settings, now=now)
+    key = _counted_as(requirement, lasting=lasting)
+    counted[key] = [*counted.pop(key, ()), int(now)][-settings.max_attempts - 1 :]
+    for forgotten in list(counted)[:-MAX_COUNTED]:
+        del counted[forgotten]
+    request.session[ATTEMPTS] = {"for": str(request.user.pk), "at": counted}
+
+
+def forget_attempts(request: HttpRequest, requirement: Requirement) -> None:
+    """A step-up for this requirement was satisfied."""
+    stored = request.session.get(ATTEMPTS)
+    if isinstance(stored, dict) and isinstance(stored.get("at"), dict):
+        if stored["at"].pop(_counted_as(requirement), None) is not None:
+            request.session.modified = True
+        if not stored["at"]:
+            del request.session[ATTEMPTS]
+
+
+def seconds_to_wait(request: HttpRequest, requirement: Requirement, settings: conf.Settings, *, now: float) -> float:
+    """For how long no step-up for this requirement is to be tried by this user; 0 where one may be.
+
+    It is the visitor's own session that counts, so nobody can keep another person out.
+    """
+    counted = _attempts(request, settings, now=now)
+    times = sorted(
+        time for lasting in (False, True) for time in counted.get(_counted_as(requirement, lasting=lasting), ())
+    )
+    if len(times) <= settings.max_attempts:
+        return 0
+    return min(times[-settings.max_attempts - 1] + settings.attempts_within - now, settings.attempts_within)
+
+
+def may_go(request: HttpRequest, requirement: Requirement, path: str, settings: conf.Settings, *, now: float) -> bool:
+    """Whether the browser may be sent to the site's own page for this requirement, or goes round in circles there."""
+    need, way = _packed(requirement, settings), _way(request)
+    times = [] if way.get("need") != need or way.get("next") != path else way["at"]
+    times = [time for time in times if abs(now - time) < WAY_SECONDS]
+    if len(times) >= WAYS:
+        del request.session[WAY]
+        return False
+    request.session[WAY] = {"need": need, "next": path, "at": [*times, int(now)]}
+    return True
+
+
+def arrive(request: HttpRequest, evidence: Evidence, settings: conf.Settings, *, now: float) -> None:
+    """Note, where somebody was sent to the site's own page and has now proved there what they were to, that they have.
+
+    As after a step-up at the OP: it is fresh for the page that they came from, see :func:`settled`.
+    """
+    way = _way(request)
+    if not way or now - max(way["at"]) > settings.pending_max_age:
+        return
+    try:
+        requirement = _unpacked(way["need"], settings)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return  # as with a pending request
+    if settings.judge(evidence, requirement, now=now):
+        settle(request, requirement, way["next"], now=now, since=now)
+        del request.session[WAY]
 
 
 def spare_cookie(request: HttpRequest) -> None:
@@ -709,6 +798,12 @@ def _is_in_cookie(session: SessionBase) -> bool:
 
 def _is_kept(claims: Mapping[str, Any], claim: str) -> bool:
     return claim in claims and len(json.dumps(claims[claim])) <= KEPT_LENGTH
+
+
+def _said(session: SessionBase, stored: Mapping[str, Any], user: User) -> dict[str, Any]:
+    """What the newest ID token said of the authentication."""
+    said = stored.get("said")
+    return said if isinstance(said, dict) else _said_by(_evidence(session, stored, user))
 
 
 def _said_by(evidence: Evidence | None) -> dict[str, Any]:
@@ -861,6 +956,37 @@ def _base_pending(
         started=base["added_on"],
         silent=True,
     )
+
+
+def _way(request: HttpRequest) -> dict[str, Any]:
+    stored = request.session.get(WAY)
+    if (
+        isinstance(stored, dict)
+        and isinstance(stored.get("next"), str)
+        and isinstance(stored.get("at"), list)
+        and stored["at"]
+        and all(map(_is_time, stored["at"]))
+    ):
+        return stored
+    return {}
+
+
+def _attempts(request: HttpRequest, settings: conf.Settings, *, now: float) -> dict[str, list[float]]:
+    """When the attempts of this user came to nothing that count still."""
+    stored = request.session.get(ATTEMPTS)
+    if not isinstance(stored, dict) or stored.get("for") != str(request.user.pk):
+        return {}
+    at = stored.get("at")
+    counted = {
+        key: [time for time in times if _is_time(time) and -settings.leeway <= now - time < settings.attempts_within]
+        for key, times in (at.items() if isinstance(at, dict) else ())
+        if isinstance(times, list)
+    }
+    return {key: times for key, times in counted.items() if times}
+
+
+def _counted_as(requirement: Requirement, *, lasting: bool = False) -> str:
+    return f"{_fingerprint(requirement)}{'!' if lasting else ''}"
 
 
 def _fingerprint(requirement: Requirement) -> str:

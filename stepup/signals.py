@@ -16,8 +16,9 @@ challenged = Signal()
 #: `requirement` (Requirement) and `decision` (Decision, with the reasons).
 reported = Signal()
 
-#: An answer of the OP was accepted and its evidence recorded. Sent with `request`, `user`, `requirement` (Requirement,
-#: or None where signing in was all that was asked) and `evidence` (Evidence).
+#: An answer of the OP was accepted and its evidence recorded, or else what the site itself states. Sent with `request`,
+#: `user`, `requirement` (Requirement, or None where signing in was all that was asked, and for statements), `evidence`
+#: (Evidence) and `by` ("provider" or "site").
 elevated = Signal()
 
 #: A step-up or sign-in came to nothing. Sent with `request`, `user` (who is signed in now, perhaps nobody),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import secrets
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
+from urllib.parse import quote
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http import HttpRequest, HttpResponse
@@ -16,6 +18,7 @@ from django.urls import NoReverseMatch, get_script_prefix, reverse
 from django.utils.cache import add_never_cache_headers
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext_lazy
 
 from stepup import conf, signals
 from stepup.assurance import Decision, Evidence, Requirement
@@ -41,6 +44,7 @@ class Verdict(str, enum.Enum):
     INVALID = "invalid"
     EXPIRED = "expired"
     UNAVAILABLE = "unavailable"
+    EXHAUSTED = "exhausted"
 
 
 class _Text(NamedTuple):
@@ -85,13 +89,13 @@ _TEXTS = {
         403,
         _("The confirmation was cancelled"),
         _("You, or your sign-in service, stopped before the confirmation was complete. The page stays shut."),
-        _("Try again to open it. If you have no second factor yet, set one up at your sign-in service first."),
+        _("Try again to open it."),
     ),
     Verdict.UNMET: _Text(
         403,
         _("Your sign-in service cannot confirm what this page needs"),
         _("It answered that it could not carry out the additional confirmation for you as things are."),
-        _("Try again. If it happens again, you may need to set up a second factor at your sign-in service."),
+        _("Try again. If it happens again, tell whoever looks after this site."),
     ),
     Verdict.INVALID: _Text(
         400,
@@ -111,7 +115,31 @@ _TEXTS = {
         _("This site could not reach it, or got no usable answer. Nothing was changed."),
         _("Wait a moment, and try again."),
     ),
+    Verdict.EXHAUSTED: _Text(
+        429,
+        _("This was tried often enough for now"),
+        _("It was tried several times in a short while, and came to nothing. The page stays shut."),
+        _("Ask whoever looks after this site for help, or try again later."),
+    ),
 }  # fmt: skip
+
+
+#: What to do where no other try is offered for a while.
+_ASK_AND_WAIT = ngettext_lazy(
+    "Ask whoever looks after this site for help. You can try again in %(minutes)d minute.",
+    "Ask whoever looks after this site for help. You can try again in %(minutes)d minutes.",
+    "minutes",
+)
+
+
+#: Verdicts that somebody gets who has no second factor: what the OP says then differs from one to the next.
+UNENROLLED = frozenset({Verdict.IGNORED, Verdict.PROOF_MISSING, Verdict.DECLINED, Verdict.UNMET, Verdict.EXHAUSTED})
+
+_ENROL = _("If you have no second factor yet, set one up first. Then come back here.")
+_ASK_TO_ENROL = _(
+    "If you have no second factor yet, set one up at your sign-in service first, or ask whoever looks after this site "
+    "how to."
+)
 
 
 def judge(decision: Decision, received: Evidence) -> Verdict:
@@ -137,6 +165,7 @@ def page(
     requirement: Requirement | None = None,
     reasons: Sequence[str] = (),
     retry_url: str = "",
+    wait: float = 0,
 ) -> HttpResponse:
     """The page for a verdict other than satisfied; the log and the `refused` signal hear of it too.
 
@@ -145,8 +174,11 @@ def page(
         requirement: what was asked for, if anything.
         reasons: short words for whoever looks into it; never a value that came from outside.
         retry_url: where another try starts, if one makes sense.
+        wait: for how long no other try is offered, in seconds; 0 where that is not so.
     """
     text = _TEXTS[verdict]
+    minutes = math.ceil(wait / 60)
+    how_to_enrol, enrol_url = _enrolment(request, requirement, retry_url) if verdict in UNENROLLED else ("", "")
     reference = secrets.token_hex(4)
     logger.warning(
         "Step-up refused: %s (%s) [%s]",
@@ -172,18 +204,40 @@ def page(
             "verdict": verdict.value,
             "heading": text.heading,
             "what_happened": text.what_happened,
-            "what_to_do": text.what_to_do,
+            "what_to_do": _ASK_AND_WAIT % {"minutes": minutes} if wait else text.what_to_do,
+            "wait_minutes": minutes,
             "reasons": list(reasons),
+            "how_to_enrol": how_to_enrol,
+            "enrol_url": enrol_url,
             "retry_url": retry_url,
             "home_url": get_script_prefix(),
             "sign_out_url": _sign_out_url() if verdict is Verdict.WRONG_USER and user.is_authenticated else "",
             "signed_in": user.is_authenticated,
             "reference": reference,
-            "documentation_url": conf.current().documentation_url,
+            "documentation_url": _documentation_url(requirement),
         },
         status=text.status,
     )
+    if wait and verdict is Verdict.EXHAUSTED:
+        response.headers["Retry-After"] = str(math.ceil(wait))  # RFC 6585, 4
     return private(response)
+
+
+def _enrolment(request: HttpRequest, requirement: Requirement | None, retry_url: str) -> tuple[Promise | str, str]:
+    """What to say, and where to send, somebody who may have no second factor. It opens no door."""
+    parts = [part for part in (requirement.parts if requirement else ()) if part.amr or part.acr or part.claims]
+    if not parts:
+        return "", ""  # to confirm once more takes no second factor
+    url = next((part.enrol_url for part in parts if part.unenrolled == "enrol"), "")
+    if not url:
+        return _ASK_TO_ENROL, ""
+    back = request.build_absolute_uri(retry_url or get_script_prefix())
+    return _ENROL, url.replace("{return_url}", quote(back, safe=""))
+
+
+def _documentation_url(requirement: Requirement | None) -> str:
+    of_parts = (part.documentation_url for part in ((requirement, *requirement.parts) if requirement else ()))
+    return next(filter(None, of_parts), conf.current().documentation_url)
 
 
 def private(response: Response) -> Response:

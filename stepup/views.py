@@ -52,6 +52,12 @@ LONGEST_TRIP = 120
 ASK_HARDER = frozenset({Verdict.IGNORED, Verdict.STALE, Verdict.PROOF_MISSING, Verdict.UNMET})
 
 
+#: Verdicts by which an attempt has come to nothing: those on an answer that was accepted, and those on any other. One
+#: that the OP did not answer is nobody's fault, and costs nobody an attempt.
+IN_VAIN = frozenset({Verdict.IGNORED, Verdict.STALE, Verdict.PROOF_MISSING})
+IN_VAIN_UNACCEPTED = frozenset({Verdict.DECLINED, Verdict.UNMET, Verdict.WRONG_USER, Verdict.INVALID})
+
+
 @method_decorator(login_not_required, name="dispatch")
 class AuthenticationRequestView(OIDCAuthenticationRequestView):
     """Starts a sign-in or, with ``?stepup=NAME``, a step-up. ``?next=`` says where to go afterwards.
@@ -248,7 +254,12 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             extra={"event": "elevated", "requirement": _name(requirement), "user_pk": self.user.pk},
         )
         signals.elevated.send_robust(
-            sender=Requirement, request=request, user=self.user, requirement=requirement, evidence=evidence
+            sender=Requirement,
+            request=request,
+            user=self.user,
+            requirement=requirement,
+            evidence=evidence,
+            by="provider",
         )
 
     def _judge(self, request: HttpRequest, pending: Pending, evidence: Evidence, received: Evidence) -> HttpResponse:
@@ -259,7 +270,9 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             verdict = verdicts.judge(decision, received)
             if verdict is not Verdict.SATISFIED:
                 return self._fail(verdict, *map(str, decision.unmet))
-            session.settle(request, requirement, pending.next, now=now, since=since)
+            here = challenge.path_of(request, pending.next)
+            session.settle(request, requirement, here, now=now, since=since)
+            session.forget_attempts(request, requirement)
         self.is_satisfied = True
         return self.login_success()
 
@@ -305,8 +318,11 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         return self._fail(verdict, *reasons)
 
     def _fail(self, verdict: Verdict, *reasons: str) -> HttpResponse:
-        pending, retry_url = self.pending, ""
-        if pending is not None and verdict not in (Verdict.EXPIRED, Verdict.NO_ACCOUNT):
+        pending, retry_url, wait = self.pending, "", 0.0
+        if pending is not None and pending.requirement is not None:
+            self._count(verdict, pending.requirement)
+            wait = challenge.seconds_to_wait(self.request, pending.requirement)
+        if pending is not None and not wait and verdict not in (Verdict.EXPIRED, Verdict.NO_ACCOUNT):
             again = verdict in ASK_HARDER or verdict is Verdict.WRONG_USER
             retry_url = challenge.step_up_url(pending.requirement, pending.next, again=again)
         self.failure = verdicts.page(
@@ -316,8 +332,19 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             requirement=pending.requirement if pending else None,
             reasons=reasons,
             retry_url=retry_url,
+            wait=wait,
         )
         return self.login_failure()
+
+    def _count(self, verdict: Verdict, requirement: Requirement) -> None:
+        def note() -> None:
+            session.note_attempt(self.request, requirement, conf.current(), now=clock.now())
+
+        if verdict in IN_VAIN:
+            note()
+        elif verdict in IN_VAIN_UNACCEPTED:
+            # The session may have become another one while the OP was asked.
+            session.merge(self.request, note)
 
 
 def _pk(user: Any) -> str | None:

@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "templatetags.stepup": {"conf", "gate"},
     "backends": {"challenge", "clock", "conf", "exceptions", "id_token", "models", "provider", "session"},
     "renewal": {"backends", "challenge", "clock", "conf", "exceptions", "provider", "session", "turns", "vault"},
+    "statements": {"assurance", "clock", "conf", "exceptions", "links", "session", "signals"},
     "sign_out": {"clock", "conf", "exceptions", "links", "logout_token", "provider", "session", "verdicts"},
     "views": {
         "assurance", "backends", "challenge", "clock", "conf", "exceptions", "gate", "kept", "links", "provider",
@@ -222,6 +223,8 @@ SESSION_KEYS = {
     "stepup_settled",
     "stepup_forms",
     "stepup_renewal",
+    "stepup_attempts",
+    "stepup_way",
     "oidc_states",
     "oidc_login_next",
     "oidc_id_token_expiration",

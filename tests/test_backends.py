@@ -61,8 +61,9 @@ class Browser:
 
     @property
     def session(self) -> dict[str, Any]:
-        """What is on the session, apart from the requests that wait for an answer."""
-        return {key: value for key, value in self.client.session.items() if key != "stepup_pending"}
+        """What is on the session, apart from what says that something was tried."""
+        passing = ("stepup_pending", "stepup_attempts")
+        return {key: value for key, value in self.client.session.items() if key not in passing}
 
     def is_shown(self) -> bool:
         response = self.client.get("/decorated/")

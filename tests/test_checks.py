@@ -101,6 +101,10 @@ def stepup_without(*keys: str, **changes: Any) -> dict[str, Any]:
     return {"STEPUP": {key: value for key, value in {**site.STEPUP, **changes}.items() if key not in keys}}
 
 
+def own_page(step_up_url: str) -> dict[str, Any]:
+    return {**site.STEPUP["REQUIREMENTS"], "own": {"amr": ["otp"], "step_up_url": step_up_url}}  # type: ignore[dict-item] # it is a dictionary
+
+
 def secret(length: int, alg: str) -> dict[str, Any]:
     return {"OIDC_RP_CLIENT_SECRET": "x" * length, "OIDC_RP_SIGN_ALGO": alg}
 
@@ -232,6 +236,10 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
             {"MIDDLEWARE": [RENEWAL, SESSIONS, AUTHENTICATION, MIDDLEWARE]},
             {"MIDDLEWARE": [SESSIONS, AUTHENTICATION, RENEWAL, MIDDLEWARE]},
         ),
+    ],
+    "E060": [
+        (stepup_with(REQUIREMENTS=own_page("nowhere")), stepup_with(REQUIREMENTS=own_page("oidc_authentication_init"))),
+        (stepup_with(REQUIREMENTS=own_page("ns:nowhere")), stepup_with(REQUIREMENTS=own_page("/nowhere/"))),
     ],
     "E027": [
         (stepup_with(PROTECTED_VIEWS={"openn": "mfa"}), stepup_with(PROTECTED_VIEWS={"open": "mfa"})),

@@ -352,7 +352,7 @@ class Callback:
 
 def without_pending(client: Client, *, is_silent: bool = False) -> dict[str, Any]:
     store = client.session
-    pending = {"stepup_pending", "oidc_states"}
+    pending = {"stepup_pending", "stepup_attempts", "oidc_states"}
     if is_silent:  # when to ask again, which the answer to a renewal may say
         pending |= {"stepup_renewal", "oidc_id_token_expiration"}
     kept = {key: value for key, value in store.items() if key not in pending}

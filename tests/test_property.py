@@ -322,7 +322,8 @@ def op_of_two() -> Iterator[RunningProvider]:
 def test_no_order_of_visits_and_no_personality_opens_what_was_not_proved(
     op_of_two: RunningProvider, settings: Any, db: None, userinfo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.STEPUP = {**settings.STEPUP, "ISSUER": op_of_two.issuer, "USERINFO": userinfo}
+    # Attempts that have run out would keep it from trying the rest.
+    settings.STEPUP = {**settings.STEPUP, "ISSUER": op_of_two.issuer, "USERINFO": userinfo, "MAX_ATTEMPTS": 100}
     monkeypatch.setattr(Browsing, "op", op_of_two, raising=False)
     monkeypatch.setattr(Browsing, "site_settings", settings, raising=False)
     # Hypothesis finds the shortest way to a mistake, and tries odd ways; chance alone spreads more evenly.

@@ -2134,6 +2134,7 @@ def test_a_user_that_makes_no_sense_is_refused(changes: dict[str, Any], message:
     [
         ({"client_id": ""}, "a client needs a client_id and a client_secret or a public_key"),
         ({"public_key": "ssh-rsa AAAA"}, "public_key is not a public key in PEM"),
+        ({"require_signed": True}, "require_signed needs a public_key"),
         ({"redirect_uris": ()}, "has no redirect URI"),
         ({"redirect_uris": ("/callback/",)}, "'/callback/' is not a redirect URI"),
         ({"redirect_uris": ("https://rp.example/#x",)}, "is not a redirect URI"),

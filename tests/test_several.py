@@ -276,6 +276,18 @@ def test_a_page_of_one_showing_is_shown_once_for_each_time(visitor: Visitor) -> 
     assert visitor.client.post("/once/", headers={"Accept": "text/html"}).status_code != 200
 
 
+@pytest.mark.parametrize("come_from", ["http://testserver/once/", "/once/"])
+def test_a_page_of_one_showing_is_shown_after_a_script_of_it_was_told_to_step_up(
+    visitor: Visitor, come_from: str
+) -> None:
+    visitor.step_up("/decorated/")
+    told = visitor.get("/once/", Accept="application/json", Referer=come_from).json()
+    back = visitor.come_back(visitor.authenticate(visitor.get(told["step_up_url"])))
+    assert back["Location"] == come_from
+    assert is_open(visitor, "/once/")
+    assert not is_open(visitor, "/once/")
+
+
 def test_what_is_proved_is_too_old_for_everything_after_half_a_day(visitor: Visitor) -> None:
     visitor.step_up("/decorated/")
     clock.offset += 12 * 3600 - 60
@@ -329,8 +341,8 @@ def test_ages_that_do_not_go_together_show_when_the_view_is_defined(
         ({"also": [{"amr": "mfa"}]}, "amr: must be a list"),
         ({"max_age": 5, "submit_max_age": 4}, "submit_max_age: must be"),
         ({"amr": ["mfa"], "submit_max_age": 4}, "submit_max_age: must be"),
-        ({"amr": ["mfa"], "enrol_url": 5}, "enrol_url: must be a string"),
-        ({"amr": ["mfa"], "documentation_url": None}, "documentation_url: must be a string"),
+        ({"amr": ["mfa"], "enrol_url": 5}, "enrol_url: must be an http"),
+        ({"amr": ["mfa"], "documentation_url": None}, "documentation_url: must be an http"),
         ({"amr": ["mfa"], "unenrolled": "enrol"}, "unenrolled: must be"),
         ({"amr": ["mfa"], "unenrolled": "allow"}, "unenrolled: must be"),
     ],

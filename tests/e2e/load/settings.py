@@ -74,6 +74,7 @@ STEPUP = {
     "PROVIDER": "auth0",
     "ISSUER": os.environ["LOAD_ISSUER"],
     "LEEWAY": LEEWAY,
+    "MAX_ATTEMPTS": 100,  # one simulated person does in a minute what others do in a month
     "KEEP_REFRESH_TOKEN": True,
     "PROTECTED_VIEWS": {"salary": "mfa"},
 }
