@@ -345,7 +345,7 @@ def merge(request: HttpRequest, change: Callable[[], None]) -> bool:
     Returns:
         Whether there still was such a session, of the same login.
     """
-    with turns.writing(request, conf.current()):
+    with turns.writing(request.session, conf.current()):
         return _merge(request, change)
 
 

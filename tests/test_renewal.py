@@ -1553,6 +1553,31 @@ def test_a_page_that_had_loaded_its_session_before_a_step_up_in_another_tab_is_n
     assert anna.get("/decorated/", **PAGE).status_code == 200
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("ending", ["step-up", "sign-out"])
+def test_what_ends_a_session_waits_for_what_is_being_stored_in_it(
+    by_browser: RunningProvider, anna: Visitor, settings: Any, rf: Any, ending: str
+) -> None:
+    """With sessions in a cache a save looks first whether there is one: it must not look, and then bring it back."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    anna.sign_in()
+    request, key = rf.get("/"), str(anna.session.session_key)
+    request.session = type(anna.session)(key)
+    back = anna.authenticate(anna.get("/decorated/", **PAGE))
+    other = threading.Thread(
+        target=lambda: anna.come_back(back) if ending == "step-up" else anna.client.post("/oidc/logout/")
+    )
+
+    def change() -> None:
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()
+
+    assert session.merge(request, change)
+    other.join()
+    assert not type(request.session)().exists(key)
+
+
 def test_somebody_who_signs_out_while_it_is_due_is_signed_out(by_browser: RunningProvider, anna: Visitor) -> None:
     anna.sign_in()
     clock.offset = DUE

@@ -19,7 +19,7 @@ from tests.e2e.load.journal import Entry
 
 SIGN_IN, CALLBACK, SIGN_OUT, POSTS = "/oidc/authenticate/", "/oidc/callback/", "/oidc/logout/", "/posts/"
 PROTECTED = {"salary", "recent", "posted"}
-#: What a callback may say no with, and must then leave everything as it was.
+#: What a callback may say no with, and must then leave everything as it was; unless it was proved, and too long ago.
 REFUSALS = {"ignored", "stale", "proof_missing", "wrong_user", "no_account", "declined", "unmet", "invalid", "expired"}
 
 
@@ -357,11 +357,17 @@ class _Checker:
             self._back_from_renewal(entry, session, walk)
         elif entry["status"] == 302 and entry["sent"] and walk is not None and not entry["asked"]:
             self._accepted(entry, session, walk)
+            if walk["dated"] and (asked := self.asked.get(state)) is not None:
+                self.fresh[entry["held"]] = (asked["began"], entry["ended"])
         elif self._expect(entry["verdict"] in REFUSALS, "an answer that is none", entry["status"], entry):
             self.report.counts[f"refused: {entry['verdict']}"] += 1
             self._expect(
                 self._is_excused(entry, session, walk, is_first), "refused for no reason", entry["verdict"], entry
             )
+            if entry["verdict"] == "stale" and walk is not None:
+                self._accepted(entry, session, walk)
+                if entry["sent"] in self.fresh:
+                    self.fresh[entry["held"]] = self.fresh[entry["sent"]]
 
     def _accepted(self, entry: Entry, session: Session, walk: Entry) -> None:
         """A sign-in or a step-up that the browser has been told of: from here on it counts."""
@@ -390,9 +396,7 @@ class _Checker:
             life=life,
             **_renewed(entry),
         )
-        if walk["dated"] and (asked := self.asked.get(entry["state"])) is not None:
-            self.fresh[entry["held"]] = (asked["began"], entry["ended"])
-        elif not walk["factor"] and entry["sent"] in self.fresh:
+        if not walk["factor"] and entry["sent"] in self.fresh:
             # A sign-in asks for no proof, and leaves this to the session under its new key.
             self.fresh[entry["held"]] = self.fresh[entry["sent"]]
         counts["step-ups" if factor else "sign-ins"] += 1

@@ -81,6 +81,8 @@ class Simulated:
         """Send a form and, where it is kept for a step-up, mostly take the trouble."""
         if "csrftoken" not in self.browser.cookies:
             self._get("/whoami/")
+        if "csrftoken" not in self.browser.cookies:
+            return  # no page with a form on it
         id_ = f"{self.me.username}-{self.rng.getrandbits(64):016x}"
         answer = self._note(self.browser.open(Request("POST", "/posts/", {"id": id_})), post=id_)[0]
         if answer.asks and self.rng.random() < 0.7:

@@ -417,6 +417,19 @@ def test_what_was_proved_on_the_way_is_fresh_for_the_page() -> None:
     assert story.violations() == []
 
 
+def test_what_was_proved_too_long_ago_for_a_page_is_proved_all_the_same() -> None:
+    story = Story().signed_in()
+    story.challenge("s1", "in", path="/recent/")
+    story.walk("s1", dated=True)
+    story.clock += 15
+    story.refused("s1", "in", "stale")["held"] = "up"
+    story.jar = "up"
+    story.page("up")
+    story.whoami("in", None)
+
+    assert story.violations() == []
+
+
 def test_a_page_that_was_shown_when_a_sign_out_was_lost_tells_that_it_did_not_happen() -> None:
     story = Story().stepped_up()
     story.lost("/oidc/logout/", "up", method="POST")
