@@ -1499,6 +1499,26 @@ def test_of_pages_that_are_opened_at_once_one_goes_to_the_op_and_the_others_are_
     assert shows(anna.get("/notes/", **PAGE))
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_request_that_saves_its_session_meanwhile_leaves_a_page_its_way_back(
+    by_browser: RunningProvider, anna: Visitor, settings: Any, begun: bool
+) -> None:
+    settings.MIDDLEWARE = LATE
+    anna.sign_in()
+    clock.offset = DUE
+    if begun:
+        step_up = anna.get("/oidc/authenticate/?stepup=mfa", **PAGE)
+    other, sent = another_tab(anna), []
+    Interrupted.meanwhile = once(lambda: sent.append(other.get("/notes/", headers=PAGE)))
+
+    anna.get("/basket/?put=book", **NO_PAGE["fetch"])
+
+    assert anna.session["basket"] == "book"
+    assert anna.come_back(anna.authenticate(sent[0], None))["Location"] == "/notes/"
+    if begun:
+        assert anna.come_back(anna.authenticate(step_up)).status_code == 302
+
+
 def test_a_page_that_is_opened_while_another_goes_to_the_op_is_shown(
     by_browser: RunningProvider, anna: Visitor
 ) -> None:
