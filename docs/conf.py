@@ -19,6 +19,12 @@ settings.configure(
 django.setup()
 
 from stepup import __version__  # noqa: E402 - after Django
+from stepup.testing import plugin  # noqa: E402
+
+# Autodoc knows functions, and not what pytest makes of them.
+for name, fixture in list(vars(plugin).items()):
+    if name.startswith("stepup_"):
+        setattr(plugin, name, fixture.__wrapped__)
 
 project = "django-stepup"
 author = "the django-stepup contributors"
@@ -29,7 +35,7 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 nitpicky = True
 # Other projects' documentation is not fetched, so that the build needs no network: only our own names have to be found.
-nitpick_ignore_regex = [(r"py:.*", r"(?!stepup\.).*|stepup\.(decorators\.View|gate\.Aged)")]
+nitpick_ignore_regex = [(r"py:.*", r"(?!stepup\.).*|stepup\.(decorators\.View|gate\.Aged|testing\.site\.Changes)")]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

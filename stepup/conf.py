@@ -195,6 +195,11 @@ def current() -> Settings:
     return loaded
 
 
+def raw() -> dict[str, Any]:
+    """`STEPUP` as it stands, for the test kit to change in part."""
+    return dict(getattr(django_settings, "STEPUP", {}))
+
+
 def secret_keys() -> tuple[bytes, ...]:
     """Django's `SECRET_KEY` and `SECRET_KEY_FALLBACKS`. Read where one is needed: a build may do without."""
     return tuple(map(force_bytes, (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)))

@@ -438,6 +438,13 @@ def take_pending(request: HttpRequest, state: str, settings: conf.Settings, *, n
     return None
 
 
+def pendings(request: HttpRequest, settings: conf.Settings, *, now: float) -> list[Pending]:
+    """The pending requests, which stay where they are; the newest comes last."""
+    kept = _pendings(request.session, settings, now=now)
+    found = (_pending(state, entry, settings) for state, entry in kept.items())
+    return [pending for pending in found if pending is not None]
+
+
 def rotate(request: HttpRequest) -> SessionBase:
     """Give the session a new key, so that one from before an elevation is worth nothing after it (ASVS 5.0, 7.2.4).
 

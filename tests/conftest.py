@@ -1,18 +1,23 @@
-"""A real OP for the whole run, and visitors who go to the site and to it over HTTP."""
+"""The OP of the test kit, that knows the test site under several names, and visitors who go to both over HTTP."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
 from django.core.cache import cache
 
+from stepup.testing import op as kit
 from stepup.testing.provider import Client as OPClient
-from stepup.testing.provider import Configuration, launch
+from stepup.testing.provider import Configuration
 from stepup.testing.provider.launcher import RunningProvider
+from stepup.testing.site import Clock, StepUpSettings, serving
 from tests.visitor import CALLBACK, Visitor
+
+#: Where the benchmarks are run, pytest has loaded it already.
+pytest_plugins = [] if "stepup.testing.plugin" in sys.modules else ["pytester", "stepup.testing.plugin"]
 
 CLIENT_SECRET = django_settings.OIDC_RP_CLIENT_SECRET
 
@@ -27,18 +32,17 @@ def op_client(client_id: str, alg: str = "RS256") -> OPClient:
     )
 
 
-@pytest.fixture(scope="session")
-def running_op() -> Iterator[RunningProvider]:
-    """The provider that ships with the package, in a process of its own, for the whole run."""
-    clients = [op_client("site"), op_client("site-without-mfa")]
-    clients += [op_client(f"site-{alg.lower()}", alg) for alg in ("HS256", "ES256", "PS256", "EdDSA")]
-    configuration = Configuration(
-        purpose="tests",
-        clients=tuple(clients),
-        clients_with_mfa=tuple(client.client_id for client in clients if client.client_id != "site-without-mfa"),
-    )
-    with launch(configuration) as provider:
-        yield provider
+#: The test site under several names: one of which no second factor is asked, and one for each algorithm.
+CLIENTS = (
+    op_client("site"),
+    op_client("site-without-mfa"),
+    *(op_client(f"site-{alg.lower()}", alg) for alg in ("HS256", "ES256", "PS256", "EdDSA")),
+)
+CONFIGURATION = Configuration(
+    purpose="tests",
+    clients=CLIENTS,
+    clients_with_mfa=tuple(client.client_id for client in CLIENTS if client.client_id != "site-without-mfa"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -47,12 +51,22 @@ def nothing_is_cached() -> None:
     cache.clear()
 
 
+@pytest.fixture(autouse=True)
+def the_clock_is_put_back(stepup_clock: Clock) -> None:
+    """Whoever has moved it, by whatever means."""
+
+
 @pytest.fixture
-def op(running_op: RunningProvider, settings: Any, db: None) -> RunningProvider:
-    """The provider, fresh, and the site's settings pointing to it."""
-    running_op.reset()
-    settings.STEPUP = {**settings.STEPUP, "ISSUER": running_op.issuer}
-    return running_op
+def running_op(stepup_provider_process: RunningProvider) -> RunningProvider:
+    """The provider, fresh, whoever goes there."""
+    return kit.clean(CONFIGURATION)
+
+
+@pytest.fixture
+def op(running_op: RunningProvider, stepup_settings: StepUpSettings, db: None) -> Iterator[RunningProvider]:
+    """The same, and the site's settings pointing to it."""
+    with serving(running_op, stepup_settings) as provider:
+        yield provider
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def _cost(item: pytest.Item) -> tuple[bool, bool, bool, bool]:
     """The quickest first: the first test that fails settles the fate of a mutant."""
     needed = getattr(item, "fixturenames", ())
     is_generated = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-    return "running_op" in needed, "db" in needed, is_generated, item.path.stem != "test_edges"
+    return "stepup_provider_process" in needed, "db" in needed, is_generated, item.path.stem != "test_edges"
 
 
 def main() -> None:

@@ -28,12 +28,6 @@ PAR = "/par"
 ANOTHER_OP = "https://another-op.example/"
 
 
-@pytest.fixture(autouse=True)
-def the_clock_is_put_back() -> Iterator[None]:
-    yield
-    clock.offset = 0.0
-
-
 @pytest.fixture
 def hostile(settings: Any, db: None) -> Iterator[HostileOP]:
     """An OP that vouches for whomever a test names, and the site's settings pointing to it."""

@@ -40,6 +40,7 @@ from stepup.dialects import DIALECTS, MULTI_FACTOR
 from stepup.gate import StepUpRequired
 from stepup.middleware import StepUpMiddleware
 from stepup.mixins import StepUpRequiredMixin
+from stepup.testing import assertions, plugin
 from stepup.testing.driver import Person
 from stepup.testing.provider import from_site
 from stepup.testing.provider.launcher import RunningProvider
@@ -58,6 +59,7 @@ PAGES = [
 #: Pages whose Python files are run by a test of their own as well, in a project made of them.
 TUTORIAL = "docs/tutorial.rst"
 TESTING = "docs/howto/testing.rst"
+KIT = "docs/reference/testing.rst"
 #: With apps that are not installed here: run in projects of its own, in `test_own_factors.py`.
 OWN_FACTORS = "docs/howto/own-factors.rst"
 
@@ -484,14 +486,27 @@ def test_the_tutorial_leads_where_it_says(payday: Payday) -> None:
 
 @pytest.mark.parametrize("page", ["README.rst", TESTING])
 def test_the_tests_that_a_page_shows_pass(page: str, payday: Payday) -> None:
-    shown = [block.text for block in blocks_of(page) if block.file.startswith("test_")]
-    name = f"test_{Path(page).stem.lower()}"
-    (payday.path / f"{name}.py").write_text("\n".join(shown))
-    ran = payday.manage("test", name)
-    assert f"Ran {sum(text.count('def test_') for text in shown)} test" in ran
+    shown = [block for block in blocks_of(page) if block.file.startswith("test_")]
+    directory = payday.path / Path(page).stem
+    directory.mkdir()
+    for block in shown:
+        (directory / block.file).write_text(block.text)
+    (directory / "protected-views.txt").write_text("salary  mfa\n")
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-p", "no:stepup", "-p", "stepup.testing.plugin", "-q"]
+    options = ["-o", "asyncio_default_fixture_loop_scope=function", "--ds", "payday.settings", str(directory)]
+    ran = subprocess.run(
+        [*command, *options], cwd=payday.path, env=payday.environment, check=False, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert f"{sum(block.text.count('def test_') for block in shown)} passed" in ran.stdout
 
 
 # ---- The reference pages ----
+
+
+def test_the_reference_of_the_test_kit_has_every_fixture_and_assertion() -> None:
+    named = set(re.findall(r"^\.\. auto\w+:: stepup\.testing\.(?:plugin|assertions)\.(\w+)", read(KIT), re.MULTILINE))
+    assert named == {name for name in vars(plugin) if name.startswith("stepup_")} | set(assertions.__all__)
 
 
 def rows_of(page: str) -> list[list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,12 +18,6 @@ from stepup.transport import Answer
 
 URL = "https://op.example/jwks"
 KEY = f"stepup:{hashlib.sha256(URL.encode()).hexdigest()}"
-
-
-@pytest.fixture(autouse=True)
-def the_clock_is_put_back() -> Iterator[None]:
-    yield
-    clock.offset = 0.0
 
 
 class OP:

@@ -44,12 +44,6 @@ ENGINES = ("db", "cache", "cached_db", "file")
 Visit = Callable[[str], Visitor]
 
 
-@pytest.fixture(autouse=True)
-def the_clock_is_put_back() -> Iterator[None]:
-    yield
-    clock.offset = 0.0
-
-
 @pytest.fixture(params=ENGINES)
 def engine(request: Any, settings: Any, tmp_path: Any) -> str:
     settings.SESSION_FILE_PATH = str(tmp_path)

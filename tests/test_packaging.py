@@ -146,6 +146,17 @@ def runtime_requirements(wheel: Path) -> list[Requirement]:
     return [requirement for requirement in listed if "extra" not in str(requirement.marker or "")]
 
 
+def requirements_of(wheel: Path, *extras: str) -> list[Requirement]:
+    """What has to be there with these extras; where the wheel names itself, it means one that is listed here."""
+    wanted = runtime_requirements(wheel)
+    for requirement in map(Requirement, metadata_of(wheel).get_all("Requires-Dist", [])):
+        of_these = any(f'extra == "{extra}"' in str(requirement.marker or "") for extra in extras)
+        if of_these and requirement.name != "django-stepup":
+            requirement.marker = None
+            wanted.append(requirement)
+    return wanted
+
+
 def with_dependencies(requirements: list[Requirement]) -> set[str]:
     """The names of distributions that have to be there for these, theirs included."""
     wanted = list(requirements)
@@ -163,6 +174,19 @@ def with_dependencies(requirements: list[Requirement]) -> set[str]:
     return names
 
 
+def environment_with(wheel: Path, directory: Path, dependencies: set[str]) -> Path:
+    """The Python of an environment that has the wheel, some distributions that are here, and nothing else."""
+    environment = directory / "environment"
+    run(sys.executable, "-m", "venv", "--without-pip", environment)
+    python = environment / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "--quiet"]
+    run(*pip, "install", "--no-deps", "--no-index", wheel)
+    link_distributions(dependencies, directory / "dependencies")
+    (site_packages,) = environment.glob("lib/python*/site-packages")
+    (site_packages / "dependencies.pth").write_text(f"{directory / 'dependencies'}\n")
+    return python
+
+
 def link_distributions(names: set[str], directory: Path) -> None:
     directory.mkdir()
     for name in names:
@@ -178,17 +202,7 @@ def link_distributions(names: set[str], directory: Path) -> None:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     directory = tmp_path_factory.mktemp("packaging")
     wheel = build_wheel(directory)
-    environment = directory / "environment"
-    run(sys.executable, "-m", "venv", "--without-pip", environment)
-    python = environment / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "--quiet"]
-    run(*pip, "install", "--no-deps", "--no-index", wheel)
-
-    dependencies = directory / "dependencies"
-    link_distributions(with_dependencies(runtime_requirements(wheel)), dependencies)
-    (site_packages,) = environment.glob("lib/python*/site-packages")
-    (site_packages / "dependencies.pth").write_text(f"{dependencies}\n")
-
+    python = environment_with(wheel, directory, with_dependencies(runtime_requirements(wheel)))
     project = directory / "project"
     project.mkdir()
     (project / "settings.py").write_text(SETTINGS)
@@ -279,3 +293,36 @@ def test_its_pages_are_rendered(installed: Installed) -> None:
 
 def test_the_command_for_the_provider_is_there_without_its_extra(installed: Installed) -> None:
     assert "--port" in installed.manage("stepup_provider", "--help")
+
+
+KIT_TESTS = """
+from stepup.testing.assertions import assert_protected
+
+def test_protected(db):
+    assert_protected("/salary/", "mfa")
+
+def test_elevated(stepup_client):
+    stepup_client.elevate("mfa", age=60)
+    assert stepup_client.get("/salary/").content == b"the salary list"
+"""
+
+
+def test_the_test_kit_is_there_with_its_extra_and_nothing_has_to_be_set_up(
+    installed: Installed, tmp_path: Path
+) -> None:
+    dependencies = with_dependencies(requirements_of(installed.wheel, "testing", "provider"))
+    python = environment_with(installed.wheel, tmp_path, dependencies)
+    project = tmp_path / "project"
+    shutil.copytree(installed.project, project, ignore=shutil.ignore_patterns("__pycache__"))
+    (project / "pytest.ini").write_text("[pytest]\nDJANGO_SETTINGS_MODULE = settings\npythonpath = .\n")
+    (project / "test_salary.py").write_text(KIT_TESTS)
+    ran = subprocess.run(
+        [python, "-W", "error", "-m", "pytest", "-q"],
+        cwd=project,
+        env={"PATH": os.defpath, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 passed" in ran.stdout

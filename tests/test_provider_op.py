@@ -2230,8 +2230,70 @@ def test_the_setting_of_a_site_is_a_dictionary() -> None:
         from_site([], **SITE)
 
 
-def test_no_logout_token_is_made_for_an_application_that_the_op_does_not_know(running_op: RunningProvider) -> None:
+def test_no_logout_token_is_made_for_an_application_that_the_op_does_not_know(provider: RunningProvider) -> None:
     with pytest.raises(ProviderError):
-        running_op.logout_token("nobody", sub="stepup|anna")
+        provider.logout_token("nobody", sub="stepup|anna")
     with pytest.raises(ProviderError):
-        running_op.log_out("nobody", sub="stepup|anna")
+        provider.log_out("nobody", sub="stepup|anna")
+
+
+# What it is told while it runs
+
+
+def test_it_can_be_given_other_people_and_applications_while_it_runs() -> None:
+    dora = User("dora", "dora-password", push=True)
+    with launch(CONFIGURATION) as provider:
+        keys = requests.get(f"{provider.issuer}.well-known/jwks.json").json()["keys"]
+        added = dataclasses.replace(
+            CONFIGURATION, users=(dora,), clients=(*CONFIGURATION.clients, client("added")), clients_with_mfa=None
+        )
+        provider.configure(added)
+        provider.reset()
+        application = Application(provider.issuer, "added")
+
+        back = Person("dora", "dora-password").authenticate(application.url(acr_values=MULTI_FACTOR))
+
+        assert "code=" in back
+        assert [each.subject for each in provider.authentications()] == ["stepup|dora"]
+        assert requests.get(f"{provider.issuer}.well-known/jwks.json").json()["keys"] == keys, (
+            "its keys are as they were"
+        )
+        with pytest.raises(StuckError):
+            Person("anna", "anna-password").authenticate(application.url())
+
+
+def test_it_cannot_be_told_to_listen_elsewhere_or_nonsense(provider: RunningProvider) -> None:
+    with pytest.raises(ProviderError, match="cannot listen elsewhere"):
+        provider.configure(dataclasses.replace(CONFIGURATION, port=1))
+    with pytest.raises(ProviderError, match="there is no personality"):
+        provider.configure(dataclasses.replace(CONFIGURATION, personality="nobody"))
+
+
+def test_other_classes_can_ask_for_a_second_factor_and_other_methods_prove_it() -> None:
+    gold = dataclasses.replace(CONFIGURATION, acr_values=("gold", "silver"), amr=("otp", "mfa"))
+    with launch(gold) as provider:
+        application = Application(provider.issuer)
+        supported = requests.get(f"{provider.issuer}.well-known/openid-configuration").json()["acr_values_supported"]
+
+        url = application.url(acr_values="bronze silver gold")
+        claims = application.claims(Person("anna", "anna-password").authenticate(url))
+
+        assert supported == ["gold", "silver"]
+        assert (claims["acr"], claims["amr"]) == ("silver", ["otp", "mfa"])
+
+
+@pytest.mark.parametrize("ahead", [3600, -3600])
+def test_its_clock_can_be_moved_until_the_next_reset(
+    provider: RunningProvider, payroll: Application, anna: Person, ahead: int
+) -> None:
+    def issued_at() -> int:
+        id_token = payroll.tokens(anna.authenticate(payroll.url()))["id_token"]
+        claims = jwt.decode(id_token, options={"verify_signature": False})
+        return int(claims["iat"])
+
+    provider.set_clock(ahead)
+    moved = issued_at()
+    provider.reset()
+
+    assert abs(moved - time.time() - ahead) < 60
+    assert abs(issued_at() - time.time()) < 60

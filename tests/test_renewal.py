@@ -119,9 +119,8 @@ urlpatterns = [
 
 
 @pytest.fixture(autouse=True)
-def the_clock_is_put_back() -> Iterator[None]:
+def nobody_interrupts() -> Iterator[None]:
     yield
-    clock.offset = 0.0
     Interrupted.meanwhile = Overtaking.at_load = dict
 
 

@@ -58,12 +58,6 @@ class LetsAnybodyIn:
 
 
 @pytest.fixture(autouse=True)
-def the_clock_is_put_back() -> Iterator[None]:
-    yield
-    clock.offset = 0.0
-
-
-@pytest.fixture(autouse=True)
 def uninterrupted(settings: Any) -> Iterator[None]:
     settings.AUTHENTICATION_BACKENDS = ["tests.test_views.Interrupted"]
     yield

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 from django.contrib.sessions.backends.base import SessionBase
 from django.test import Client
 
+from stepup.testing.clients import StepUpClient
 from stepup.testing.driver import Factor, Person
 
 CALLBACK = "http://testserver/oidc/callback/"
@@ -17,7 +18,7 @@ class Visitor:
     """Walks between the site and the OP. What the OP sends back is for the test to carry over, or to tamper with."""
 
     def __init__(self, username: str) -> None:
-        self.client = Client()
+        self.client: Client = StepUpClient()
         self.person = Person(username, f"{username}-password")
 
     @property

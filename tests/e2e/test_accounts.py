@@ -144,12 +144,12 @@ def test_the_password_is_changed_after_the_second_factor_only(anna: Window, phon
     expect(anna.page.get_by_role("status")).to_contain_text("has been changed")
     anna.picture("21-password-changed")
 
-    # The change gave the session a new key and a new hash; what it has proved stays.
+    # She is signed in still; what had been proved ended with the old password.
     anna.open("salary/")
-    anna.expect_page("salary/", SALARY)
+    anna.expect_at_provider("Confirm that it is you")
 
 
-def test_a_form_sent_without_the_second_factor_is_not_processed(anna: Window, phone: Phone) -> None:
+def test_a_form_sent_without_the_second_factor_waits_for_it(anna: Window, phone: Phone) -> None:
     # The page was open in a session that had proved it, and is sent in one that has not.
     anna.page.evaluate(
         """() => {
@@ -158,13 +158,31 @@ def test_a_form_sent_without_the_second_factor_is_not_processed(anna: Window, ph
             form.requestSubmit();
         }"""
     )
-    expect(anna.heading).to_have_text("Your form was not sent")
-    anna.picture("22-not-sent")
-
-    anna.page.get_by_role("link", name="Confirm that it is you").click()
+    anna.expect_at_provider("Confirm that it is you")
     step_up(anna, phone, "anna")
+    expect(anna.heading).to_have_text("Your form is ready to be sent")
+    anna.page.get_by_role("button", name="Do not send it").click()
+
     anna.expect_page("", "Hello Anna")
     expect(anna.page.locator(".tile", has_text="Open in this session")).to_have_count(3)
+
+
+def test_after_several_tries_in_vain_the_page_says_whom_to_ask(anna: Window) -> None:
+    anna.open("salary/")
+    for _ in range(3):
+        anna.page.get_by_role("button", name="Cancel").click()
+        anna.page.get_by_role("link", name="Try again").click()
+    anna.page.get_by_role("button", name="Cancel").click()
+    expect(anna.heading).to_have_text("The confirmation was cancelled")
+    expect(anna.page.get_by_role("link", name="Try again")).to_have_count(0)
+    expect(anna.page.get_by_text("You can try again in 10 minutes.")).to_be_visible()
+    anna.picture("27-verdict-last-try")
+
+    anna.open("salary/")
+    expect(anna.heading).to_have_text("This was tried often enough for now")
+    anna.picture("28-verdict-exhausted")
+    anna.page.get_by_role("link", name="Go to the start page").click()
+    anna.expect_page("", "Hello Anna")
 
 
 def test_a_used_answer_of_the_provider_is_refused_and_nobody_is_signed_out(anna: Window) -> None:

@@ -64,25 +64,39 @@ class Step(Enum):
     INTERACTION_REQUIRED = "refuse: interaction_required"
 
 
-def next_step(asked: Asked, known: Known, *, now: float, clients_with_mfa: Collection[str] | None) -> Step:
-    """The next thing to ask this person for, or how to end. `now` is in epoch seconds."""
+def next_step(
+    asked: Asked,
+    known: Known,
+    *,
+    now: float,
+    clients_with_mfa: Collection[str] | None,
+    classes: Collection[str] = (MULTI_FACTOR,),
+) -> Step:
+    """The next thing to ask this person for, or how to end.
+
+    `now` is in epoch seconds, and `classes` are the `acr_values` that stand for a second factor.
+    """
     if _must_sign_in(asked, known, now):
         return Step.LOGIN_REQUIRED if asked.silent else Step.SIGN_IN
     if "select_account" in asked.prompt and not (known.chosen_here or known.signed_in_here):
         return Step.CHOOSE_ACCOUNT
-    if _wants_second_factor(asked, clients_with_mfa) and not known.factor_here:
+    if _wants_second_factor(asked, clients_with_mfa, classes) and not known.factor_here:
         return Step.INTERACTION_REQUIRED if asked.silent else Step.SECOND_FACTOR
     return Step.DONE
 
 
-def proved(asked: Asked, known: Known) -> Proved:
-    """What the ID token may say of this authentication."""
+def proved(
+    asked: Asked, known: Known, *, classes: Collection[str] = (MULTI_FACTOR,), methods: tuple[str, ...] = ("mfa",)
+) -> Proved:
+    """What the ID token may say of this authentication; `methods` are the `amr` of one with a second factor."""
     # As at Auth0: without a request for freshness there is no auth_time, and without a second factor, in this
     # very request, neither amr nor acr.
     auth_time = known.auth_time if asked.max_age is not None or "login" in asked.prompt else None
     return Proved(
-        amr=("mfa",) if known.factor_here else (),
-        acr=MULTI_FACTOR if known.factor_here else None,
+        amr=methods if known.factor_here else (),
+        acr=next((value for value in asked.acr_values if value in classes), MULTI_FACTOR)
+        if known.factor_here
+        else None,
         auth_time=None if auth_time is None else int(auth_time),
     )
 
@@ -97,5 +111,7 @@ def _must_sign_in(asked: Asked, known: Known, now: float) -> bool:
     return asked.max_age is not None and now - known.auth_time > asked.max_age
 
 
-def _wants_second_factor(asked: Asked, clients_with_mfa: Collection[str] | None) -> bool:
-    return MULTI_FACTOR in asked.acr_values and (clients_with_mfa is None or asked.client_id in clients_with_mfa)
+def _wants_second_factor(asked: Asked, clients_with_mfa: Collection[str] | None, classes: Collection[str]) -> bool:
+    return any(value in classes for value in asked.acr_values) and (
+        clients_with_mfa is None or asked.client_id in clients_with_mfa
+    )

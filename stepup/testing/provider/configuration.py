@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+from stepup.testing.provider.action import MULTI_FACTOR
 from stepup.testing.provider.uris import LOOPBACK, is_entry
 
 #: Algorithms an application can be registered with for its ID tokens (RFC 7518, section 3.1; RFC 8037).
@@ -177,7 +178,8 @@ class Configuration:
     `port` 0 takes any free one. The issuer follows from host, port and `tls`: a certificate file and its key file (in
     PEM), or True for a certificate that is made on the spot; `RunningProvider.certificate` is where it is then.
     `latency` is in seconds, and is added to each answer that is for an application and not for a browser.
-    `personality` is one of `personalities.PERSONALITIES`.
+    `personality` is one of `personalities.PERSONALITIES`. `acr_values` are those that ask for a second factor, each of
+    which is the `acr` then, and `amr` is what the ID token says of it.
     """
 
     purpose: str
@@ -189,6 +191,8 @@ class Configuration:
     tls: bool | tuple[str, str] = False
     latency: float = 0.0
     personality: str = WELL_BEHAVED
+    acr_values: tuple[str, ...] = (MULTI_FACTOR,)
+    amr: tuple[str, ...] = ("mfa",)
 
     def __post_init__(self) -> None:
         if self.purpose not in PURPOSES:

@@ -14,12 +14,17 @@ from stepup.testing.provider.configuration import Client
 class Keys:
     """The signing keys of one provider."""
 
-    def __init__(self, clients: Iterable[Client]) -> None:
-        listed = tuple(clients)
-        algorithms = {client.id_token_signed_response_alg for client in listed}
+    def __init__(self) -> None:
         # RS256 is published always: every relying party may expect it (OpenID Connect Core 1.0, section 15.1).
-        self._own: dict[str, Key] = {alg: _generate(alg) for alg in sorted(algorithms - {"HS256"} | {"RS256"})}
-        self._shared: dict[str, Key] = {
+        self._own: dict[str, Key] = {"RS256": _generate("RS256")}
+        self._shared: dict[str, Key] = {}
+
+    def serve(self, clients: Iterable[Client]) -> None:
+        """Have the keys that these applications need; those that are there already stay as they are."""
+        listed = tuple(clients)
+        for alg in sorted({client.id_token_signed_response_alg for client in listed} - {"HS256"} - self._own.keys()):
+            self._own[alg] = _generate(alg)
+        self._shared = {
             client.client_id: OctKey.import_key(
                 client.client_secret, {"alg": "HS256", "use": "sig", "kid": client.client_id}
             )

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, Any, NamedTuple, cast, final
 from urllib.parse import quote, urlencode, urlsplit
@@ -63,8 +64,17 @@ class LogoutRecord(NamedTuple):
 class RunningProvider:
     """A provider that answers. Use it in a `with` statement, or call `stop`."""
 
-    def __init__(self, process: subprocess.Popen[str], issuer: str, control_secret: str, certificate: str = "") -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[str],
+        configuration: Configuration,
+        issuer: str,
+        control_secret: str,
+        certificate: str = "",
+    ) -> None:
         self._process = process
+        #: What it has been told, last.
+        self.configuration = configuration
         self._control_secret = control_secret
         self.issuer = issuer
         self.port = urlsplit(issuer).port or 80
@@ -97,6 +107,15 @@ class RunningProvider:
         answer = json.loads(self._control("GET", "/control/logouts"))
         return [LogoutRecord(**each) for each in answer["logouts"]]
 
+    def id_token(self, client_id: str, claims: Mapping[str, Any]) -> str:
+        """An ID token for an application with these claims, whatever the personality, for which nobody has signed in.
+
+        Raises `ProviderError`.
+        """
+        return self._control(
+            "POST", f"/control/id-token?{urlencode({'client_id': client_id})}", json.dumps(claims)
+        ).decode()
+
     def logout_token(self, client_id: str, *, sub: str = "", sid: str = "") -> str:
         """A logout token for an application, about a person or a session, as the personality has it.
 
@@ -120,8 +139,23 @@ class RunningProvider:
         """
         self._control("POST", f"/control/behave/{quote(name, safe='')}")
 
+    def configure(self, configuration: Configuration) -> None:
+        """Know other people and applications, from now on and through each `reset`. It goes on listening where it is.
+
+        Raises `ProviderError` where the configuration says that it listens elsewhere, or is wrong.
+        """
+        self._control("POST", "/control/configure", json.dumps(configuration.to_dict()))
+        self.configuration = configuration
+
+    def set_clock(self, ahead: float) -> None:
+        """Be so many seconds ahead of the machine's clock (negative: behind it), until the next `reset`.
+
+        Raises `ProviderError`.
+        """
+        self._control("POST", f"/control/clock/{round(ahead * 1000)}")
+
     def reset(self) -> None:
-        """Forget sessions, codes, tokens and records, and behave as at the start; the keys stay.
+        """Forget sessions, codes, tokens and records, and behave as configured; the keys stay, and the clock is right.
 
         Raises `ProviderError`.
         """
@@ -135,7 +169,7 @@ class RunningProvider:
         """End the process. Calling it again does nothing."""
         _end(self._process)
 
-    def _control(self, method: str, path: str) -> bytes:
+    def _control(self, method: str, path: str, body: str = "") -> bytes:
         # Not through a session of `requests`: tests replace those, and they may know of a proxy.
         host = urlsplit(self.issuer).hostname or ""
         connection: http.client.HTTPConnection
@@ -144,7 +178,7 @@ class RunningProvider:
         else:
             connection = http.client.HTTPConnection(host, self.port, timeout=10)
         try:
-            connection.request(method, path, headers={"X-Stepup-Control": self._control_secret})
+            connection.request(method, path, body.encode() or None, headers={"X-Stepup-Control": self._control_secret})
             response = connection.getresponse()
             content = response.read()
         except OSError as error:
@@ -179,7 +213,7 @@ def launch(configuration: Configuration, *, timeout: float = 30) -> RunningProvi
     if "issuer" not in message:
         _end(process)
         raise ProviderError(message.get("error", "the provider did not start"))
-    return RunningProvider(process, message["issuer"], control_secret, message["certificate"])
+    return RunningProvider(process, configuration, message["issuer"], control_secret, message["certificate"])
 
 
 def _exchange(process: subprocess.Popen[str], line: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import Key, KeySet
 
-from stepup.testing.provider.action import MULTI_FACTOR, Asked, Known, Step, next_step
+from stepup.testing.provider.action import Asked, Known, Proved, Step, next_step, proved
 from stepup.testing.provider.assertions import ASSERTION_ALGORITHMS, ClientAssertion, parameters_of
 from stepup.testing.provider.configuration import SIGNING_ALGORITHMS, Client, Configuration, ConfigurationError, User
 from stepup.testing.provider.keys import Keys
@@ -529,19 +529,41 @@ class Provider:
         control_secret: str = "",
         clock: Clock = time.time,
     ) -> None:
-        self.configuration = configuration
         self.issuer = issuer
         self.control_secret = control_secret
-        self.clock = clock
-        self.keys = Keys(configuration.clients)
-        self.state = State(clock)
-        self.clients = {client.client_id: RegisteredClient(client) for client in configuration.clients}
-        self.users = {user.username: user for user in configuration.users}
+        #: Seconds by which it is ahead of the clock that it was given.
+        self.ahead = 0.0
+        self._clock = clock
+        self.keys = Keys()
+        self.state = State(self.clock)
+        self._know(configuration)
         self.server = AuthorizationServer(self)
         self.resource_protector = ResourceProtector()
         self.resource_protector.register_token_validator(AccessTokenValidator(self.state))
         self.personality = Personality()
         self.behave(configuration.personality)
+
+    def clock(self) -> float:
+        """What time it is here, in seconds since the epoch."""
+        return self._clock() + self.ahead
+
+    def configure(self, configuration: Configuration) -> None:
+        """Know other people and applications, and ask as this says. Where it listens stays as it was.
+
+        Raises `ConfigurationError`.
+        """
+        now = self.configuration
+        if (configuration.host, configuration.port, configuration.tls) != (now.host, now.port, now.tls):
+            raise ConfigurationError("a provider that runs cannot listen elsewhere")
+        if configuration.personality != now.personality:
+            self.behave(configuration.personality)
+        self._know(configuration)
+
+    def _know(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.keys.serve(configuration.clients)
+        self.clients = {client.client_id: RegisteredClient(client) for client in configuration.clients}
+        self.users = {user.username: user for user in configuration.users}
 
     def behave(self, name: str) -> None:
         """Take on another personality. Raises `ConfigurationError` where there is none of that name."""
@@ -551,8 +573,9 @@ class Provider:
         before.over.set()
 
     def reset(self) -> None:
-        """Forget everything but the keys, and be as at the start."""
+        """Forget everything but the keys, and be as at the start, or as configured since."""
         self.state.clear()
+        self.ahead = 0.0
         self.behave(self.configuration.personality)
 
     def user_named(self, name: str) -> User | None:
@@ -577,7 +600,12 @@ class Provider:
             known,
             now=self.clock(),
             clients_with_mfa=self.configuration.clients_with_mfa,
+            classes=self.configuration.acr_values,
         )
+
+    def proved(self, asked: Asked, known: Known) -> Proved:
+        """What the ID token may say of an authentication."""
+        return proved(asked, known, classes=self.configuration.acr_values, methods=self.configuration.amr)
 
     def hinted_user(self, id_token_hint: str) -> User | None:
         """The person an earlier ID token is about; None where it is not one of ours. It may have expired."""
@@ -625,7 +653,7 @@ class Provider:
                 "response_types_supported": ["code"],
                 "response_modes_supported": ["query"],
                 "grant_types_supported": ["authorization_code", "refresh_token"],
-                "acr_values_supported": [MULTI_FACTOR],
+                "acr_values_supported": list(self.configuration.acr_values),
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": list(SIGNING_ALGORITHMS),
                 "token_endpoint_auth_methods_supported": list(AUTHENTICATION_METHODS),

@@ -29,8 +29,12 @@ urlpatterns = [
     path("control/requests", views.recorded_requests),
     path("control/authentications", views.recorded_authentications),
     path("control/logouts", views.recorded_logouts),
+    path("control/id-token", views.id_token_for),
     path("control/logout-token", views.logout_token_for),
     path("control/logout", views.log_out_from),
     path("control/reset", views.reset),
+    path("control/configure", views.configure),
+    path("control/clock/<int:milliseconds>", views.set_clock),
+    path("control/clock/-<int:milliseconds>", views.set_clock_back),
     path("control/behave/<str:name>", views.behave),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import secrets
 from dataclasses import asdict, replace
 from functools import cache
@@ -20,8 +21,8 @@ from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from stepup.testing.provider.action import Known, Step, proved
-from stepup.testing.provider.configuration import ConfigurationError, User
+from stepup.testing.provider.action import Known, Step
+from stepup.testing.provider.configuration import Client, Configuration, ConfigurationError, User
 from stepup.testing.provider.logouts import log_out, logout_token, session_ended
 from stepup.testing.provider.middleware import content_security_policy
 from stepup.testing.provider.oidc import (
@@ -31,6 +32,7 @@ from stepup.testing.provider.oidc import (
     Provider,
     user_info,
 )
+from stepup.testing.provider.personality import sign
 from stepup.testing.provider.state import Authentication, Interaction, Push, Session
 from stepup.testing.provider.uris import origin
 
@@ -403,6 +405,34 @@ def reset(request: HttpRequest) -> HttpResponse:
 
 @csrf_exempt
 @require_POST
+def configure(request: HttpRequest) -> HttpResponse:
+    """For the launcher: know other people and applications. The sessions, codes and keys stay."""
+    provider = _controlled(request)
+    try:
+        provider.configure(Configuration.from_dict(json.loads(request.body)))
+    except ConfigurationError as error:
+        return HttpResponse(str(error), content_type="text/plain", status=400)
+    return HttpResponse(status=204)
+
+
+@csrf_exempt
+@require_POST
+def set_clock(request: HttpRequest, milliseconds: int) -> HttpResponse:
+    """For the launcher: be ahead of the machine's clock."""
+    _controlled(request).ahead = milliseconds / 1000
+    return HttpResponse(status=204)
+
+
+@csrf_exempt
+@require_POST
+def set_clock_back(request: HttpRequest, milliseconds: int) -> HttpResponse:
+    """For the launcher: be behind it."""
+    _controlled(request).ahead = -milliseconds / 1000
+    return HttpResponse(status=204)
+
+
+@csrf_exempt
+@require_POST
 def behave(request: HttpRequest, name: str) -> HttpResponse:
     """For the launcher: take on another personality."""
     try:
@@ -417,6 +447,17 @@ def recorded_authentications(request: HttpRequest) -> HttpResponse:
     """For the launcher: who has authenticated since the start or the last reset, and how."""
     provider = _controlled(request)
     return JsonResponse({"authentications": [asdict(each) for each in provider.state.recorded_authentications()]})
+
+
+@csrf_exempt
+@require_POST
+def id_token_for(request: HttpRequest) -> HttpResponse:
+    """For the launcher: an ID token for an application, with claims that it was given."""
+    provider = _controlled(request)
+    client: Client = _about(provider, request)["client"]
+    key = provider.keys.signing(client)
+    header = {"alg": client.id_token_signed_response_alg, "kid": key.kid}
+    return HttpResponse(sign(header, json.loads(request.body), key), content_type="text/plain")
 
 
 @csrf_exempt
@@ -548,7 +589,9 @@ def _answer(provider: Provider, interaction: Interaction, session: Session, know
     asked = provider.asked(interaction.parameters)
     return provider.answer(
         _asking(provider, interaction),
-        Authentication(user=session.user, sid=session.sid, auth_time=session.auth_time, proved=proved(asked, known)),
+        Authentication(
+            user=session.user, sid=session.sid, auth_time=session.auth_time, proved=provider.proved(asked, known)
+        ),
     )
 
 

@@ -1,0 +1,387 @@
+"""Test clients that sign in, step up, and go to the provider and back.
+
+They sign in through the site's own backend and callback view, with all their hooks, from where the provider has
+answered and its ID token was verified. What comes before that is left out; :meth:`StepUpClient.step_up` goes through
+all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from importlib import import_module
+from typing import Any
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+from asgiref.sync import sync_to_async
+from django.conf import settings as django_settings
+from django.contrib import auth
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.sessions.backends.base import SessionBase
+from django.http import HttpRequest
+from django.test import AsyncClient, Client, RequestFactory
+from django.utils.module_loading import import_string
+
+from stepup import clock, conf, gate, renewal, session
+from stepup.assurance import Evidence, Requirement
+from stepup.backends import StepUpBackend, VerifiedLogin
+from stepup.models import Identity
+from stepup.session import Pending
+from stepup.testing import op, tokens
+from stepup.testing.challenges import asked_by
+from stepup.testing.driver import Factor, Person
+from stepup.testing.site import earlier
+from stepup.views import AuthenticationCallbackView
+
+__all__ = ["AsyncStepUpClient", "StepUpClient"]
+
+#: Redirects within the site that are followed after a round trip, at most.
+MOST_REDIRECTS = 10
+
+#: Signs ID tokens that nobody verifies any more: those of sites that keep them.
+_SECRET = "signs what was verified before it was made"  # noqa: S105 - of no use to anybody
+
+
+#: The steps of a round trip: to a test client's arguments for a request, the response, and to the last one the page.
+Trip = Generator[dict[str, Any], Any, Any]
+
+
+class _Browser:
+    """What both clients do, in code that waits."""
+
+    cookies: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: By their names there, the people who have been to the provider with this browser.
+        self._people: dict[tuple[str, str], Person] = {}
+
+    def _request(self) -> HttpRequest:
+        """A request of this browser, with its session and user."""
+        request = RequestFactory().get("/", {"code": "what the provider sends"})
+        name, engine = django_settings.SESSION_COOKIE_NAME, import_module(django_settings.SESSION_ENGINE)
+        cookie = self.cookies.get(name)
+        request.session = engine.SessionStore(cookie.value if cookie else None)
+        if cookie:
+            request.COOKIES[name] = cookie.value
+        request.user = auth.get_user(request)
+        return request
+
+    def _evidence(self) -> Evidence | None:
+        return session.evidence(self._request())
+
+    def _sign_in(self, user: Any, age: float, claims: Mapping[str, Any]) -> Any:
+        return self._come_back(self._request(), user, None, age, claims, "")[0]
+
+    def _elevate(self, needs: gate.Needs, user: Any, age: float, claims: Mapping[str, Any], path: str) -> Any:
+        request = self._request()
+        requirement = gate.resolve(request, needs)
+        with_proof = {**proof_of(requirement), **claims}
+        user, view = self._come_back(request, user, requirement, age, with_proof, path)
+        if not view.is_satisfied:
+            said = {claim: value for claim, value in with_proof.items() if value is not tokens.ABSENT}
+            raise AssertionError(f"These claims do not satisfy {requirement.name or 'the requirement'}: {said}")
+        return user
+
+    def _come_back(
+        self,
+        request: HttpRequest,
+        user: Any,
+        requirement: Requirement | None,
+        age: float,
+        claims: Mapping[str, Any],
+        path: str,
+    ) -> tuple[Any, AuthenticationCallbackView]:
+        """What the backend and the callback view make of an ID token of these claims, `age` seconds ago."""
+        if user is None and "sub" not in claims:
+            user = request.user if request.user.is_authenticated else _new_user()
+        subject = claims["sub"] if user is None else link(user, claims.get("sub", ""))
+        if request.user.is_authenticated and not _is_same(request.user, user, subject):
+            self._leave(request)
+        with earlier(age):
+            said = tokens.present({**tokens.claims(sub=subject), **(_profile(user) if user else {}), **claims})
+            view = _callback_view(request)
+            view.pending = pending = Pending(
+                state="",
+                nonce="",
+                code_verifier=None,
+                next=path,
+                requirement=requirement,
+                user=str(request.user.pk) if request.user.is_authenticated else None,
+                started=clock.now(),
+            )
+            view.saved = session.snapshot(request.session)
+            path, backend = _backend(said)
+            user = backend.authenticate(request, nonce=pending.nonce)
+            user.backend = path
+            login: VerifiedLogin = user.stepup_login
+            view._accept(request, pending, user, login, session.changed_since(request.session, view.saved))
+        if session.login_pk(request.session) != str(user.pk):
+            raise AssertionError(f"{user} could not be signed in: the provider has ended their session.")
+        if age:
+            # A session that is in use has been renewed since.
+            renewal.begin(request, login)
+        self._keep(request)
+        return user, view
+
+    def _leave(self, request: HttpRequest) -> None:
+        """Sign out whoever is signed in: no sign-in puts another in their place."""
+        auth.logout(request)
+        request.user = AnonymousUser()
+
+    def _keep(self, request: HttpRequest) -> None:
+        store: SessionBase = request.session
+        store.save()
+        name = django_settings.SESSION_COOKIE_NAME
+        self.cookies[name] = store.session_key
+        self.cookies[name].update(
+            {
+                "path": "/",
+                "domain": django_settings.SESSION_COOKIE_DOMAIN or "",
+                "secure": django_settings.SESSION_COOKIE_SECURE or "",
+            }
+        )
+
+    def _round_trip(self, response: Any, username: str, factor: Factor | None, choices: Mapping[str, bool]) -> Trip:
+        """Gives the addresses on the site to ask for, and takes the responses. Returns the last one."""
+        asked = asked_by(response)
+        if asked is None:
+            raise AssertionError(f"Status {response.status_code} is no challenge: there is nothing to step up for.")
+        if asked.start:
+            response = yield {"path": asked.start}
+        back = self._walk(response["Location"], username, factor, choices)
+        response = yield _address(back)  # the callback, with a code or an error
+        for _ in range(MOST_REDIRECTS):
+            if not (url := _within(response, back)):
+                break
+            response = yield _address(url)
+        return response
+
+    def _walk(self, url: str, username: str, factor: Factor | None, choices: Mapping[str, bool]) -> str:
+        """Do at the provider what its pages ask for. Returns where it sends the browser."""
+        provider = op.in_use
+        if provider is None or not url.startswith(provider.issuer):
+            raise AssertionError(
+                f"The challenge leads to {urlsplit(url).netloc}, which is no provider of this test. "
+                'It needs the fixture "stepup_provider", or its marker.'
+            )
+        if not username:
+            user = self._request().user
+            username = op.know(provider, user, link(user)) if isinstance(user, AbstractBaseUser) else "anna"
+        key = (provider.issuer, username)
+        if key not in self._people:
+            known = {each.username: each.password for each in provider.configuration.users}
+            self._people[key] = Person(username, known.get(username, f"{username}-password"))
+        return self._people[key].authenticate(url, factor=factor, **choices)
+
+
+class StepUpClient(_Browser, Client):
+    """Django's test client, that can also sign in through the backend, be elevated, and step up at the provider."""
+
+    def sign_in(self, user: Any = None, *, age: float = 0, **claims: Any) -> Any:
+        """Sign in through :class:`~stepup.backends.StepUpBackend`, with an ID token that has these claims.
+
+        >>> client.sign_in(user, amr=["pwd"])  # doctest: +SKIP
+
+        Args:
+            user: by default whoever is signed in already, or else a new one. Somebody else is signed out first.
+            age: how many seconds ago that was: ``auth_time``, unless it is among the claims.
+            claims: such as ``amr`` or ``acr``, or what the site's backend looks for; by default there is no proof of
+                anything but the time, and what the user is called. ``ABSENT`` of ``stepup.testing.tokens`` leaves
+                one out. With ``sub`` and no user, it is for the backend to find an account or to make one.
+
+        Returns:
+            The user, as the backend has found them.
+
+        Raises:
+            AccountRefused: the backend does not let them sign in, because they are not active for instance.
+        """
+        return self._sign_in(user, age, claims)
+
+    def elevate(
+        self, needs: gate.Needs = "mfa", *, user: Any = None, age: float = 0, path: str = "", **claims: Any
+    ) -> Any:
+        """Have the session prove a requirement. Whoever is not signed in is signed in by that.
+
+        >>> client.elevate("mfa", age=60)  # doctest: +SKIP
+
+        Args:
+            needs: what a door may be given.
+            user: as for :meth:`sign_in`.
+            age: how many seconds ago it was proved.
+            path: the page that it was proved for. A ``max_age`` of 0 is satisfied for one showing of that page.
+            claims: in place of those, or beside those, that prove the requirement.
+
+        Returns:
+            The user.
+
+        Raises:
+            AccountRefused: as for :meth:`sign_in`.
+            AssertionError: with these claims it is not proved.
+        """
+        return self._elevate(needs, user, age, claims, path)
+
+    def step_up(self, response: Any, username: str = "", *, factor: Factor | None = "push", **choices: bool) -> Any:
+        """Follow a challenge to the provider of the test and back, doing what its pages ask for.
+
+        >>> page = client.step_up(client.get("/salary/"))  # doctest: +SKIP
+
+        Args:
+            response: the challenge: a redirect to the provider, or an answer for scripts, htmx or forms.
+            username: who does it. By default whoever is signed in here, and ``"anna"`` where nobody is.
+            factor: ``"push"``, ``"totp"``, or ``None`` for somebody who has no second factor at hand.
+            choices: ``deny=True``, to deny on the phone; ``cancel=True``, to press "Cancel".
+
+        Returns:
+            The page at the end: the one that was asked for, or the one that says why not. Of a form that was kept it is
+            the page that shows it; ``client.post(page.context["action"])`` is the button there.
+
+        Raises:
+            AssertionError: the response is no challenge.
+            StuckError: the person cannot go on; the message names the page.
+        """
+        trip = self._round_trip(response, username, factor, choices)
+        address, page = _next(trip)
+        while address is not None:
+            address, page = _next(trip, self.get(**address))
+        return page
+
+    def evidence(self) -> Evidence | None:
+        """What has been proved in this session about its user; ``None`` for nothing."""
+        return self._evidence()
+
+
+class AsyncStepUpClient(_Browser, AsyncClient):
+    """The same for asynchronous tests. What the other does is awaited here: ``await client.elevate("mfa")``."""
+
+    async def sign_in(self, user: Any = None, *, age: float = 0, **claims: Any) -> Any:
+        """As :meth:`StepUpClient.sign_in`."""
+        return await sync_to_async(self._sign_in)(user, age, claims)
+
+    async def elevate(
+        self, needs: gate.Needs = "mfa", *, user: Any = None, age: float = 0, path: str = "", **claims: Any
+    ) -> Any:
+        """As :meth:`StepUpClient.elevate`."""
+        return await sync_to_async(self._elevate)(needs, user, age, claims, path)
+
+    async def step_up(
+        self, response: Any, username: str = "", *, factor: Factor | None = "push", **choices: bool
+    ) -> Any:
+        """As :meth:`StepUpClient.step_up`."""
+        trip = self._round_trip(response, username, factor, choices)
+        address, page = await sync_to_async(_next)(trip)
+        while address is not None:
+            address, page = await sync_to_async(_next)(trip, await self.get(**address))
+        return page
+
+    async def evidence(self) -> Evidence | None:
+        """As :meth:`StepUpClient.evidence`."""
+        return await sync_to_async(self._evidence)()
+
+
+def link(user: Any, subject: str = "") -> str:
+    """The subject that stands for a user at the provider. Where there is none, this one, or one that is made up."""
+    issuer = conf.current().issuer
+    known = Identity.objects.filter(issuer=issuer, user=user).first()
+    if known is None:
+        subject = subject or f"stepup|{user.get_username()}"[:255]
+        known = Identity.objects.create(issuer=issuer, user=user, subject=subject)
+    found: str = known.subject
+    return found
+
+
+def proof_of(requirement: Requirement) -> dict[str, Any]:
+    """Claims that prove a requirement, as a provider would send them that was asked for it."""
+    proof: dict[str, dict[str, None]] = {}
+    for part in requirement.parts:
+        proof.setdefault("amr", {}).update(dict.fromkeys(part.amr))
+        proof.setdefault("acr", {}).update(dict.fromkeys((part.acr or part.acr_values)[:1]))
+        for claim, values in part.claims.items():
+            proof.setdefault(claim, {}).update(dict.fromkeys(values[:1]))
+    said: dict[str, Any] = {claim: list(values) for claim, values in proof.items() if values}
+    if len(said.get("acr", ())) == 1:
+        (said["acr"],) = said["acr"]
+    return said
+
+
+def _new_user() -> Any:
+    from stepup.testing.factories import UserFactory  # brings factory-boy, for those who leave it to us
+
+    return UserFactory.create()
+
+
+class _VerifiedAlready(StepUpBackend):
+    """Has claims where others have to ask the provider. It stands below the site's own backend, so that its hooks are
+    asked."""
+
+    said: Mapping[str, Any]
+
+    def get_token(self, payload: dict[str, Any]) -> dict[str, Any]:
+        if op.in_use is None:
+            id_token = tokens.sign(self.said, "HS256", key=_SECRET)
+        else:  # which gets it back from sites that keep it, and has to recognize it
+            id_token = op.in_use.id_token(conf.current().client_id, self.said)
+        return {"access_token": "an access token", "id_token": id_token}
+
+    def verify_token(self, token: Any, **kwargs: Any) -> dict[str, Any]:
+        return dict(self.said)
+
+    def get_userinfo(self, access_token: str, id_token: str, payload: dict[str, Any]) -> dict[str, Any]:
+        return dict(self.said)
+
+
+def _backend(said: Mapping[str, Any]) -> tuple[str, StepUpBackend]:
+    """The site's backend, by the name that it has in the settings, and one that is it and knows these claims."""
+    for path in django_settings.AUTHENTICATION_BACKENDS:
+        site = import_string(path)
+        if isinstance(site, type) and issubclass(site, StepUpBackend):
+            bases = (_VerifiedAlready,) if site is StepUpBackend else (site, _VerifiedAlready)
+            return path, type(site.__name__, bases, {"said": said})()
+    raise AssertionError("AUTHENTICATION_BACKENDS has no StepUpBackend, nor a sub-class of it.")
+
+
+def _is_same(signed_in: Any, user: Any, subject: str) -> bool:
+    """Whether the user who is signed in is the one who comes or, where that is open, whom the subject stands for."""
+    if user is not None:
+        return bool(signed_in.pk == user.pk)
+    return bool(Identity.objects.filter(issuer=conf.current().issuer, subject=subject, user=signed_in.pk).exists())
+
+
+def _profile(user: Any) -> dict[str, Any]:
+    """What a provider that knows a user says about them (OpenID Connect Core 1.0, section 5.1)."""
+    email = getattr(user, user.get_email_field_name(), "") or ""
+    names = {"given_name": getattr(user, "first_name", ""), "family_name": getattr(user, "last_name", "")}
+    return {"email": email, "email_verified": True, **{claim: name for claim, name in names.items() if name}}
+
+
+def _callback_view(request: HttpRequest) -> AuthenticationCallbackView:
+    view_class = import_string(conf.current().callback_class)
+    if not issubclass(view_class, AuthenticationCallbackView):
+        view_class = AuthenticationCallbackView
+    view: AuthenticationCallbackView = view_class()
+    view.setup(request)
+    return view
+
+
+def _next(trip: Trip, response: Any = None) -> tuple[dict[str, Any] | None, Any]:
+    """What to ask for next; or None, and the page at the end."""
+    try:
+        return trip.send(response), None
+    except StopIteration as end:
+        return None, end.value
+
+
+def _address(url: str) -> dict[str, Any]:
+    """What a test client is told to ask for a URL of the site."""
+    parts = urlsplit(url)
+    address: dict[str, Any] = {"path": urlunsplit(("", "", *parts[2:])), "secure": parts.scheme == "https"}
+    if parts.netloc != op.TEST_HOST:
+        address["headers"] = {"host": parts.netloc}
+    return address
+
+
+def _within(response: Any, back: str) -> str:
+    """Where a response leads to on the site; empty where it leads nowhere, or elsewhere."""
+    if not 300 <= response.status_code < 400 or "Location" not in response:
+        return ""
+    url = urljoin(back, response["Location"])
+    return url if urlsplit(url)[:2] == urlsplit(back)[:2] else ""

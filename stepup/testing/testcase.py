@@ -1,0 +1,79 @@
+"""For those who write :class:`django.test.TestCase`: what the pytest fixtures give, as a mixin. It needs no pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from stepup import gate
+from stepup.testing import assertions
+from stepup.testing.clients import AsyncStepUpClient, StepUpClient
+from stepup.testing.provider import WELL_BEHAVED, RunningProvider
+from stepup.testing.site import Clock, Overrides, StepUpSettings, provider_for
+
+__all__ = ["StepUpTestMixin"]
+
+
+class StepUpTestMixin:
+    """Goes before ``django.test.TestCase``, or another of its kind.
+
+    ``self.client`` and ``self.async_client`` are those of ``stepup.testing.clients``. Nothing asks the network.
+
+    Attributes:
+        stepup_personality: that of the provider, see the table of personalities.
+    """
+
+    client_class = StepUpClient
+    async_client_class = AsyncStepUpClient
+    stepup_personality: ClassVar[str] = WELL_BEHAVED
+
+    addCleanup: Any  # noqa: N815 - unittest's name
+
+    def setUp(self) -> None:
+        super().setUp()  # type: ignore[misc] # that of the test case it is mixed with
+        overrides = Overrides()
+        self.addCleanup(overrides.restore)
+        self.stepup_settings = StepUpSettings(overrides)
+        self.stepup_clock = Clock()
+        self.addCleanup(self.stepup_clock.reset)
+        self.stepup_settings.need_no_provider()
+
+    @cached_property
+    def stepup_provider(self) -> RunningProvider:
+        """A real OpenID Provider, that the site trusts from the first use in a test until its end.
+
+        Raises:
+            ConfigurationError: it cannot serve this site; the message says why.
+            ProviderError: it does not start.
+        """
+        serving = provider_for(self.stepup_settings, self.stepup_personality)
+        provider = serving.__enter__()
+        self.addCleanup(serving.__exit__, None, None, None)
+        return provider
+
+    def assertStepUpRequired(  # noqa: N802 - as unittest names them
+        self, response: Any, needs: gate.Needs = "mfa", *, max_age: int | None = None
+    ) -> None:
+        """See :func:`stepup.testing.assertions.assert_step_up_required`."""
+        assertions.assert_step_up_required(response, needs, max_age=max_age)
+
+    def assertSatisfied(  # noqa: N802
+        self, client: Any, needs: gate.Needs = "mfa", *, max_age: int | None = None
+    ) -> None:
+        """See :func:`stepup.testing.assertions.assert_satisfied`."""
+        assertions.assert_satisfied(client, needs, max_age=max_age)
+
+    def assertProtected(self, url: str, needs: gate.Needs = "mfa", **how: Any) -> None:  # noqa: N802
+        """See :func:`stepup.testing.assertions.assert_protected`."""
+        assertions.assert_protected(url, needs, **how)
+
+    def assertSiteProtected(  # noqa: N802
+        self,
+        file: str | Path,
+        *,
+        arguments: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> list[str]:
+        """See :func:`stepup.testing.assertions.assert_site_protected`."""
+        return assertions.assert_site_protected(file, arguments=arguments)

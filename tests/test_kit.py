@@ -1,0 +1,768 @@
+"""The test kit's clients, factories and assertions, in this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.test import Client
+from django.urls import path
+from django.views.decorators.cache import never_cache
+from mozilla_django_oidc.views import OIDCAuthenticationCallbackView
+
+from stepup import Requirement, clock, conf, gate, id_token, links, logout_token, session, signals
+from stepup.backends import StepUpBackend
+from stepup.decorators import mfa_required, stepup_required
+from stepup.dialects import MULTI_FACTOR
+from stepup.exceptions import AccountRefused, ClaimError
+from stepup.gate import Aged
+from stepup.id_token import KeySet
+from stepup.logout_token import Logout
+from stepup.models import Identity
+from stepup.testing import challenges, op, site, tokens
+from stepup.testing.assertions import assert_protected, assert_satisfied, assert_site_protected, assert_step_up_required
+from stepup.testing.clients import StepUpClient
+from stepup.testing.driver import Person, StuckError
+from stepup.testing.factories import ABSENT, ClaimsFactory, IDTokenFactory, LogoutTokenFactory, UserFactory
+from stepup.testing.provider import ConfigurationError, RunningProvider
+from stepup.testing.site import Clock, StepUpSettings
+from stepup.testing.tokens import KEYS
+from tests.urls import SECRET
+from tests.urls import urlpatterns as site_urls
+
+
+class Picky(StepUpBackend):
+    """A site's own backend: it wants a group, and keeps names."""
+
+    def verify_claims(self, claims: dict[str, Any]) -> bool:
+        return "staff" in claims.get("groups", [])
+
+    def get_userinfo(self, access_token: str, id_token: str, payload: dict[str, Any]) -> dict[str, Any]:
+        return {**super().get_userinfo(access_token, id_token, payload), "given_name": "Asked"}
+
+    def update_user(self, user: User, claims: Mapping[str, Any]) -> User:
+        user.first_name = claims["given_name"]
+        user.save()
+        return user
+
+
+def open_to_all(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("the salary list")
+
+
+def by_hand(request: HttpRequest) -> HttpResponse:
+    """Asks as a door does, and then shows the page as if none had asked."""
+    return gate.check(request, "mfa") or open_to_all(request)
+
+
+def round_in_circles(request: HttpRequest) -> HttpResponse:
+    return HttpResponseRedirect(f"/circle/?{len(request.GET.get('n', ''))}&n={request.GET.get('n', '')}x")
+
+
+@never_cache
+def staff_only(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("no", status=404)
+
+
+GOLD, SILVER = (Requirement(acr=(value,), acr_values=(value,), name=value) for value in ("gold", "silver"))
+
+OWN = (
+    Requirement(amr=("otp",), step_up_url="open", name="by-name"),
+    Requirement(amr=("otp",), step_up_url="/open/?by=path", name="by-path"),
+)
+
+urlpatterns = [
+    *site_urls,
+    path("by-hand/", by_hand, name="by-hand"),
+    path("circle/", mfa_required(round_in_circles), name="circle"),
+    path("staff/", mfa_required(staff_only), name="staff"),
+    path("payslip/<int:pk>/", mfa_required(open_to_all), name="payslip"),
+    path("several/", stepup_required("mfa", "sudo")(open_to_all), name="several"),
+    path("each-time/", stepup_required("mfa", max_age=0)(open_to_all), name="each-time"),
+    path("forms/", stepup_required("mfa", max_age=60, submit_max_age=600)(open_to_all), name="forms"),
+    path("classes/", stepup_required(GOLD, SILVER)(open_to_all), name="classes"),
+    path("own-page-by-name/", stepup_required(OWN[0])(open_to_all), name="own-page-by-name"),
+    path("own-page-by-path/", stepup_required(OWN[1])(open_to_all), name="own-page-by-path"),
+    path("elsewhere/", lambda request: HttpResponseRedirect("/other/"), name="elsewhere"),
+    path("json/", lambda request: JsonResponse({}, status=401), name="json"),
+    path("forbidden/", lambda request: HttpResponse("no", status=403), name="forbidden"),
+    path("op/", lambda request: HttpResponseRedirect("https://op.example/?state=unknown"), name="to-op"),
+    path("signing-in/", lambda request: HttpResponseRedirect("/oidc/authenticate/?next=/"), name="signing-in"),
+]
+
+
+@pytest.fixture
+def more_urls(settings: Any) -> None:
+    settings.ROOT_URLCONF = "tests.test_kit"
+
+
+@pytest.fixture
+def dora(db: None) -> User:
+    user: User = UserFactory.create(username="dora", email="dora@site.example", first_name="Dora")
+    return user
+
+
+def said_by(failing: Any, *args: Any, **kwargs: Any) -> str:
+    with pytest.raises(AssertionError) as raised:
+        failing(*args, **kwargs)
+    return str(raised.value)
+
+
+# ---- Signing in and being elevated ----
+
+
+def test_a_client_signs_in_with_chosen_claims(stepup_client: StepUpClient, dora: User) -> None:
+    user = stepup_client.sign_in(dora, amr=["pwd"])
+
+    evidence = stepup_client.evidence()
+    assert user == dora
+    assert user.last_login is not None
+    assert evidence is not None
+    assert (evidence.issuer, evidence.subject) == (conf.current().issuer, "stepup|dora")
+    assert set(evidence.proofs) == {"amr"}
+    assert abs(evidence.auth_time or 0 - clock.now()) >= 0
+    assert stepup_client.get("/").content == b"dora|shut"
+
+
+def test_a_client_that_is_not_signed_in_has_no_evidence(stepup_client: StepUpClient) -> None:
+    assert stepup_client.evidence() is None
+
+
+@pytest.mark.parametrize(
+    "needs", ["mfa", "sudo", Aged("mfa", 300), Requirement(acr=("urn:own",)), lambda request: "mfa"]
+)
+def test_a_client_is_elevated_to_whatever_a_door_may_be_given(stepup_client: StepUpClient, needs: Any) -> None:
+    user = stepup_client.elevate(needs)
+
+    assert user.is_authenticated
+    assert_satisfied(stepup_client, needs)
+
+
+def test_claims_other_than_amr_and_acr_prove_too(stepup_client: StepUpClient, stepup_settings: StepUpSettings) -> None:
+    stepup_settings(REQUIREMENTS={"context": {"claims": {"acrs": ["c1", "c2"]}}, "sudo": {"max_age": 300}})
+    stepup_client.elevate("context")
+    assert_satisfied(stepup_client, "context")
+
+
+def test_what_was_proved_before_stays_proved_when_a_client_is_elevated(stepup_client: StepUpClient, dora: User) -> None:
+    stepup_client.sign_in(dora, amr=["pwd"])
+    before = stepup_client.cookies["sessionid"].value
+
+    assert stepup_client.elevate("mfa") == dora
+
+    evidence = stepup_client.evidence()
+    assert evidence is not None
+    assert set(evidence.proofs["amr"]) == {"pwd", "mfa"}
+    assert stepup_client.cookies["sessionid"].value != before, "an elevation gives the session a new key"
+    assert not stepup_client.session.exists(before)
+
+
+def test_evidence_has_the_age_that_is_asked_for_and_the_sign_in_is_not_due_for_renewal(
+    stepup_client: StepUpClient,
+) -> None:
+    stepup_client.elevate("mfa", age=3600)
+
+    evidence = stepup_client.evidence()
+    assert evidence is not None
+    assert evidence.auth_time is not None
+    assert 3600 <= clock.now() - evidence.auth_time < 3660
+    assert clock.offset == 0
+    assert not session.is_renewal_due(stepup_client.session, now=clock.now())
+    assert_step_up_required(stepup_client.get("/fresh/"), "mfa", max_age=300)
+
+
+def test_an_elevation_is_announced_as_in_production(stepup_client: StepUpClient, dora: User) -> None:
+    heard = []
+
+    def hear(**said: Any) -> None:
+        heard.append((said["user"], said["requirement"].name))
+
+    signals.elevated.connect(hear)
+    try:
+        stepup_client.elevate("mfa", user=dora)
+    finally:
+        signals.elevated.disconnect(hear)
+    assert heard == [(dora, "mfa")]
+
+
+def test_claims_that_prove_something_else_elevate_nobody(stepup_client: StepUpClient) -> None:
+    said = said_by(stepup_client.elevate, "mfa", amr=["pwd"], acr=ABSENT)
+    assert said == "These claims do not satisfy mfa: {'amr': ['pwd']}"
+
+
+def test_somebody_else_who_signs_in_signs_out_the_first(stepup_client: StepUpClient, dora: User) -> None:
+    stepup_client.elevate("mfa", user=dora)
+    other = stepup_client.sign_in(UserFactory.create())
+
+    assert stepup_client.get("/").content.decode() == f"{other.username}|shut"
+    evidence = stepup_client.evidence()
+    assert evidence is not None
+    assert "amr" not in evidence.proofs
+
+
+def test_an_inactive_user_is_refused_as_the_backend_refuses_them(stepup_client: StepUpClient) -> None:
+    with pytest.raises(AccountRefused, match="inactive"):
+        stepup_client.sign_in(UserFactory.create(is_active=False))
+    assert stepup_client.evidence() is None
+
+
+def test_the_hooks_of_the_sites_own_backend_are_asked(stepup_client: StepUpClient, dora: User, settings: Any) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "tests.test_kit.Picky"]
+
+    with pytest.raises(AccountRefused, match="claims"):
+        stepup_client.sign_in(dora)
+    user = stepup_client.sign_in(dora, groups=["staff"])
+
+    assert user.first_name == "Asked"
+    assert stepup_client.session["_auth_user_backend"] == "tests.test_kit.Picky"
+
+
+def test_the_backend_finds_or_makes_an_account_for_a_subject(stepup_client: StepUpClient, dora: User) -> None:
+    Identity.objects.create(issuer=conf.current().issuer, subject="auth0|dora", user=dora)
+
+    assert stepup_client.sign_in(sub="auth0|dora", email="dora@site.example") == dora
+    new = stepup_client.sign_in(sub="auth0|new", email="new@site.example", email_verified=True)
+
+    assert new != dora
+    assert new.email == "new@site.example"
+    assert new.stepup_identities.get().subject == "auth0|new"
+
+
+def test_a_site_without_the_backend_is_told_so(stepup_client: StepUpClient, settings: Any) -> None:
+    settings.AUTHENTICATION_BACKENDS = [
+        "django.contrib.auth.backends.ModelBackend",
+        "django.contrib.auth.backends.AllowAllUsersModelBackend",
+    ]
+    assert "has no StepUpBackend" in said_by(stepup_client.sign_in)
+
+
+def test_a_callback_view_of_the_base_library_is_replaced(stepup_client: StepUpClient, settings: Any) -> None:
+    settings.OIDC_CALLBACK_CLASS = f"{OIDCAuthenticationCallbackView.__module__}.OIDCAuthenticationCallbackView"
+    stepup_client.elevate("mfa")
+    assert_satisfied(stepup_client, "mfa")
+
+
+def test_a_session_that_the_provider_has_ended_since_is_not_begun(
+    stepup_client: StepUpClient, dora: User, stepup_settings: StepUpSettings
+) -> None:
+    stepup_settings(BACK_CHANNEL_LOGOUT="end")
+    stepup_client.sign_in(dora)
+    assert stepup_client.session["_auth_user_id"]
+    now, issuer = int(clock.now()), conf.current().issuer
+    links.end(Logout(issuer=issuer, subject="stepup|dora", sid=None, jti="id", issued_at=now))
+
+    assert stepup_client.evidence() is None
+    assert "the provider has ended their session" in said_by(stepup_client.sign_in, dora, age=600)
+
+
+def test_sessions_in_cookies_are_elevated_too(stepup_client: StepUpClient, settings: Any) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    stepup_client.elevate("mfa")
+    assert stepup_client.get("/decorated/").content.decode() == SECRET
+
+
+# ---- The round trip ----
+
+
+def test_anybody_who_is_signed_in_can_step_up(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient, dora: User
+) -> None:
+    stepup_client.sign_in(dora)
+
+    page = stepup_client.step_up(stepup_client.get("/decorated/"))
+
+    assert page.content.decode() == SECRET
+    assert [each.subject for each in stepup_provider.authentications()] == ["stepup|dora"]
+    again = stepup_client.step_up(stepup_client.get("/fresh/"))
+    assert again.content.decode() == SECRET
+    assert sum(each.username == "dora" for each in stepup_provider.configuration.users) == 1
+
+
+def test_a_user_who_is_called_as_somebody_else_at_the_provider_is_another_person_there(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient
+) -> None:
+    anna = UserFactory.create(username="anna", subject="auth0|another-anna")
+    stepup_client.sign_in(anna)
+
+    page = stepup_client.step_up(stepup_client.get("/decorated/"))
+
+    assert page.content.decode() == SECRET
+    assert stepup_provider.authentications()[-1].subject == "auth0|another-anna"
+
+
+@pytest.mark.parametrize("headers", [{"Accept": "application/json"}, {"HX-Request": "true"}])
+def test_challenges_for_scripts_are_followed_too(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient, headers: dict[str, str]
+) -> None:
+    stepup_client.sign_in()
+    asked = stepup_client.get("/decorated/", headers={"Referer": "http://testserver/decorated/", **headers})
+
+    assert_step_up_required(asked, "mfa")
+    stepup_client.step_up(asked)
+
+    assert_satisfied(stepup_client, "mfa")
+
+
+def test_a_challenge_to_a_form_is_followed_too(stepup_provider: RunningProvider, stepup_client: StepUpClient) -> None:
+    asked = stepup_client.post("/class/")
+    assert_step_up_required(asked, "mfa")
+
+    page = stepup_client.step_up(asked)
+
+    assert stepup_client.post(page.context["action"]).content.decode() == SECRET
+
+
+def test_a_challenge_to_a_form_that_is_not_kept_is_followed_too(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient
+) -> None:
+    asked = stepup_client.post(f"/class/?{'x' * 3000}")
+    assert asked.status_code == 403
+    assert_step_up_required(asked, "mfa")
+    stepup_client.step_up(asked)
+    assert_satisfied(stepup_client, "mfa")
+
+
+def test_signing_in_is_followed_too(stepup_provider: RunningProvider, stepup_client: StepUpClient) -> None:
+    page = stepup_client.step_up(stepup_client.get("/oidc/authenticate/"), "cleo", factor=None)
+    assert page.status_code == 200
+    assert page.context["user"].email == "cleo@harbour.example"
+
+
+@pytest.mark.parametrize(("choice", "factor"), [("deny", "push"), ("cancel", "push"), ("cancel", None)])
+def test_whoever_changes_their_mind_gets_the_page_that_says_so(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient, choice: str, factor: Any
+) -> None:
+    choices: dict[str, Any] = {choice: True}
+    page = stepup_client.step_up(stepup_client.get("/decorated/"), factor=factor, **choices)
+    assert (page.status_code, page.context["verdict"]) == (403, "declined")
+
+
+def test_another_persons_browser_brings_the_verdict_wrong_user(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient
+) -> None:
+    stepup_client.sign_in()
+    page = stepup_client.step_up(stepup_client.get("/decorated/"), "ben", factor="totp")
+    assert page.context["verdict"] == "wrong_user"
+
+
+def test_somebody_whom_nobody_knows_is_stuck(stepup_provider: RunningProvider, stepup_client: StepUpClient) -> None:
+    with pytest.raises(StuckError, match="sign-in"):
+        stepup_client.step_up(stepup_client.get("/decorated/"), "nobody")
+
+
+def test_a_site_with_tls_and_a_name_of_its_own_is_gone_back_to(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient, settings: Any
+) -> None:
+    settings.ALLOWED_HOSTS = ["pay.example", ".others.example", "*"]
+    settings.SECURE_SSL_REDIRECT = True
+    settings.MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", *settings.MIDDLEWARE]
+    stepup_provider.configure(op.configuration())
+    asked = stepup_client.get("/decorated/", secure=True, headers={"host": "pay.example"})
+
+    page = stepup_client.step_up(asked)
+
+    assert page.content.decode() == SECRET
+    assert page.wsgi_request.build_absolute_uri() == "https://pay.example/decorated/"
+
+
+@pytest.mark.usefixtures("more_urls", "stepup_provider")
+def test_a_page_that_leads_in_circles_is_left(stepup_client: StepUpClient) -> None:
+    page = stepup_client.step_up(stepup_client.get("/circle/"))
+    assert page.status_code == 302
+
+
+def test_without_a_provider_there_is_no_round_trip(stepup_client: StepUpClient) -> None:
+    said = said_by(stepup_client.step_up, stepup_client.get("/decorated/"))
+    assert said.startswith("The challenge leads to provider.invalid, which is no provider of this test.")
+    assert "stepup_provider" in said
+
+
+def test_what_is_no_challenge_cannot_be_followed(stepup_client: StepUpClient) -> None:
+    assert "Status 200 is no challenge" in said_by(stepup_client.step_up, stepup_client.get("/open/"))
+
+
+def test_pushed_requests_are_followed_though_they_show_nothing(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient, stepup_settings: StepUpSettings
+) -> None:
+    stepup_settings(PUSHED_REQUESTS=True)
+    asked = stepup_client.get("/decorated/")
+    assert "state" not in asked["Location"]
+    assert_step_up_required(asked, "mfa")
+    assert stepup_client.step_up(asked).content.decode() == SECRET
+
+
+def test_a_site_that_signs_assertions_is_known_by_its_key(
+    stepup_client: StepUpClient, stepup_settings: StepUpSettings, request: pytest.FixtureRequest
+) -> None:
+    stepup_settings(CLIENT_AUTHENTICATION="private_key_jwt", PRIVATE_KEY=KEYS["p256"].private_pem)
+    request.getfixturevalue("stepup_provider")
+    assert stepup_client.step_up(stepup_client.get("/decorated/")).content.decode() == SECRET
+
+
+def test_whoever_has_signed_in_here_can_sign_out_there(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient, stepup_settings: StepUpSettings, settings: Any
+) -> None:
+    settings.OIDC_STORE_ID_TOKEN = True
+    stepup_settings(SIGN_OUT_AT_PROVIDER=True)
+    stepup_client.sign_in()
+    left = stepup_client.post("/oidc/logout/")
+
+    back = Person("anna", "anna-password").sign_out(left["Location"])
+
+    assert back.startswith("http://testserver/oidc/signed-out/")
+
+
+def test_time_passes_at_the_provider_too(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient, stepup_clock: Clock
+) -> None:
+    stepup_client.step_up(stepup_client.get("/fresh/"))
+    stepup_clock.move(86400)
+    assert stepup_clock.now() == pytest.approx(clock.now(), abs=5)
+    assert_step_up_required(stepup_client.get("/fresh/"), "mfa", max_age=300)
+
+    assert stepup_client.step_up(stepup_client.get("/fresh/")).content.decode() == SECRET
+    assert stepup_provider.authentications()[-1].auth_time == pytest.approx(clock.now(), abs=60)
+    stepup_clock.move(-86400)
+    assert clock.offset == 0
+
+
+def test_a_provider_that_comes_after_the_clock_was_moved_has_its_time(
+    stepup_clock: Clock, stepup_client: StepUpClient, request: pytest.FixtureRequest
+) -> None:
+    stepup_clock.move(-86400)
+    provider = request.getfixturevalue("stepup_provider")
+    stepup_client.step_up(stepup_client.get("/fresh/"))
+    assert provider.authentications()[-1].auth_time == pytest.approx(clock.now(), abs=60)
+
+
+def test_a_provider_can_be_had_by_sites_with_the_urls_of_the_base_library(settings: Any) -> None:
+    settings.ROOT_URLCONF = "tests.dropin_urls"
+    (client,) = op.configuration().clients
+    assert "https://testserver/" in client.post_logout_redirect_uris
+
+
+def test_a_site_that_no_provider_can_serve_is_told_so(stepup_settings: StepUpSettings) -> None:
+    stepup_settings(OIDC_RP_SIGN_ALGO="ES512")
+    with pytest.raises(ConfigurationError, match="id_token_signed_response_alg"):
+        op.configuration()
+
+
+def test_a_forked_process_has_a_provider_of_its_own(
+    stepup_provider_process: RunningProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(op, "_started", op._started)
+    first = op.running()
+    assert first is stepup_provider_process
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    second = op.running()
+    op.stop()
+    op.stop()
+    monkeypatch.undo()
+    assert first.issuer != second.issuer
+
+
+# ---- Settings ----
+
+
+def test_a_mistake_in_the_settings_is_an_error_at_once(stepup_settings: StepUpSettings) -> None:
+    with pytest.raises(Exception, match="unknown key 'LEEWEY'"):
+        stepup_settings(LEEWEY=1)
+
+
+def test_settings_are_changed_one_upon_the_other_and_put_back() -> None:
+    overrides = site.Overrides()
+    change = StepUpSettings(overrides)
+    change(LEEWAY=1)
+    change(MAX_PENDING=2, OIDC_TIMEOUT=3)
+    assert (conf.current().leeway, conf.current().max_pending, conf.current().timeout) == (1, 2, 3)
+    overrides.restore()
+    assert (conf.current().leeway, conf.current().max_pending) == (30, 20)
+    assert not hasattr(django_settings, "OIDC_TIMEOUT")
+
+
+# ---- Factories ----
+
+
+def test_users_are_made_without_a_password_or_with_one(db: None) -> None:
+    first, second = UserFactory.create(), UserFactory.create(password="a password of this site")
+    assert first.username != second.username
+    assert not first.has_usable_password()
+    assert second.check_password("a password of this site")
+    assert not Identity.objects.filter(user=first).exists()
+
+
+def test_users_can_be_made_without_being_stored() -> None:
+    assert UserFactory.build(subject="auth0|x").pk is None
+
+
+def test_users_that_are_told_a_subject_are_linked_to_it(db: None) -> None:
+    user = UserFactory.create(subject="auth0|dora")
+    assert user.stepup_identities.get().subject == "auth0|dora"
+
+
+def test_a_factory_can_be_called() -> None:
+    assert ClaimsFactory(nonce="n")["nonce"] == "n"  # type: ignore[index] # factory-boy's types know of `build` alone
+
+
+def test_claims_are_those_of_a_good_id_token_and_any_can_be_wrong_or_missing() -> None:
+    good = ClaimsFactory.build()
+    assert set(good) == {"iss", "sub", "aud", "iat", "exp", "auth_time"}
+    assert (good["iss"], good["aud"]) == (conf.current().issuer, conf.current().client_id)
+    odd = ClaimsFactory.build(exp=ABSENT, aud="another", age=60, nonce="n")
+    assert set(odd) == {"iss", "sub", "aud", "iat", "auth_time", "nonce"}
+    assert odd["aud"] == "another"
+    assert good["iat"] - odd["iat"] in (59, 60)
+
+
+def test_the_two_examples_are_traits() -> None:
+    with_mfa, without = ClaimsFactory.build(with_mfa=True), ClaimsFactory.build(without_mfa=True)
+    assert (with_mfa["amr"], with_mfa["acr"]) == (["mfa"], MULTI_FACTOR)
+    assert set(with_mfa) - set(without) == {"amr", "acr"}
+    assert "auth_time" not in with_mfa
+
+
+def verified(token: str, alg: str = "RS256") -> Mapping[str, Any]:
+    settings = conf.current()
+    return id_token.verify(
+        token,
+        KeySet.from_jwks(tokens.jwks(*(KEYS[name] for name in ("rsa", "p256")))),
+        issuer=settings.issuer,
+        audiences=[settings.client_id],
+        algorithms=[alg],
+        now=clock.now(),
+    )
+
+
+def test_id_tokens_are_signed_as_the_site_wants_them() -> None:
+    assert verified(IDTokenFactory.build(with_mfa=True))["amr"] == ["mfa"]
+    assert verified(IDTokenFactory.build(alg="ES256"), "ES256")["sub"] == tokens.SUBJECT
+
+
+@pytest.mark.parametrize(
+    ("wrong", "claim"),
+    [
+        ({"aud": "another"}, "aud"),
+        ({"exp": ABSENT}, "exp"),
+        ({"key": "another"}, "kid"),
+        ({"header": {"alg": "none"}}, "alg"),
+        ({"age": 3600}, "exp"),
+    ],
+    ids=str,
+)
+def test_id_tokens_can_be_wrong_in_any_way(wrong: dict[str, Any], claim: str) -> None:
+    if "key" in wrong:
+        wrong = {"key": KEYS["other_rsa"]}
+    with pytest.raises(ClaimError) as refused:
+        verified(IDTokenFactory.build(**wrong))
+    assert refused.value.claim in (claim, "signature")
+
+
+def test_secrets_sign_too() -> None:
+    token = IDTokenFactory.build(alg="HS256")
+    assert jwt.decode(token, conf.current().client_secret, algorithms=["HS256"], audience="site")["sub"]
+
+
+def test_logout_tokens_are_good_and_can_be_odd() -> None:
+    settings = conf.current()
+    keys = KeySet.from_jwks(tokens.jwks(KEYS["rsa"]))
+    expected: dict[str, Any] = {
+        "issuer": settings.issuer, "audiences": [settings.client_id], "algorithms": ["RS256"], "now": clock.now(),
+    }  # fmt: skip
+    assert logout_token.verify(LogoutTokenFactory.build(sub="auth0|dora"), keys, **expected).subject == "auth0|dora"
+    with pytest.raises(ClaimError):
+        logout_token.verify(LogoutTokenFactory.build(events=ABSENT), keys, **expected)
+
+
+def test_keys_are_made_when_they_are_asked_for() -> None:
+    assert len(KEYS) == len({KEYS[name].kid for name in KEYS if name != "rsa_1024"}) + 1
+
+
+# ---- Assertions ----
+
+
+@pytest.mark.parametrize(("path", "needs"), [("/decorated/", "mfa"), ("/sudo/", "sudo"), ("/class-async/", "mfa")])
+def test_a_page_that_is_protected_is_found_to_be(db: None, path: str, needs: str) -> None:
+    assert_protected(path, needs)
+
+
+def test_a_page_is_visited_as_its_test_says(db: None, dora: User) -> None:
+    assert_protected("/class/", user=dora, method="post", data={"n": "1"})
+    assert_protected("/fresh/", "mfa", max_age=300)
+
+
+def test_a_page_that_is_open_is_found_open_by_everybody(db: None) -> None:
+    said = said_by(assert_protected, "/open/", "mfa")
+    assert said.startswith("GET /open/ is not protected as it should be.\nNot signed in:\n")
+    assert said.count("No step-up is asked for: it is status 200.") == 3
+    assert "Nobody is signed in." in said
+    assert "Missing: amr mfa is missing" in said
+    assert "With proof:\n  It is open, but caches may keep it" in said
+
+
+def test_a_page_that_asks_for_something_else_is_told(db: None) -> None:
+    said = said_by(assert_protected, "/sudo/", "mfa")
+    assert 'A step-up is asked for, but for sudo {"max_age": 300}.' in said
+    assert 'Required: mfa {"acr_values"' in said
+    assert "With proof:" not in said, "who has just authenticated is let in"
+
+
+@pytest.mark.usefixtures("db", "more_urls")
+def test_pages_that_need_several_proofs_or_new_ones_are_found_protected() -> None:
+    assert_protected("/several/", ("mfa", "sudo"))
+    assert_protected("/classes/", (GOLD, SILVER))
+    assert_protected("/each-time/", "mfa", max_age=0)
+    assert_protected("/forms/", Aged("mfa", 60, 600))
+    assert_protected("/forms/", Aged("mfa", 60, 600), method="post")
+
+
+@pytest.mark.usefixtures("db", "more_urls")
+def test_of_several_proofs_only_those_that_are_enforced_are_asked_for(stepup_settings: StepUpSettings) -> None:
+    stepup_settings(REPORT_ONLY=["sudo"])
+    assert_protected("/several/", ("mfa", "sudo"))
+
+
+@pytest.mark.usefixtures("db", "more_urls")
+def test_pages_that_send_people_to_one_of_the_sites_own_are_found_protected() -> None:
+    by_name, by_path = OWN
+    assert_protected("/own-page-by-name/", by_name)
+    assert_protected("/own-page-by-path/", by_path)
+    said = said_by(assert_protected, "/own-page-by-path/", Requirement(amr=("hwk",), step_up_url="/open/?by=path"))
+    assert "With proof:\n  A step-up is still asked for: it is status 302, to /open/." in said
+
+
+def test_proof_of_any_age_is_enough_where_the_site_says_so(db: None, stepup_settings: StepUpSettings) -> None:
+    assert_protected("/decorated/")
+    stepup_settings(MAX_EVIDENCE_AGE=None)
+    assert_protected("/decorated/")
+
+
+@pytest.mark.usefixtures("more_urls")
+def test_a_page_that_is_shut_to_those_with_proof_is_told(db: None) -> None:
+    assert "With proof:\n  It is shut: status 404." in said_by(assert_protected, "/staff/")
+    assert "With proof:\n  A step-up is still asked for: " in said_by(assert_protected, "/own/", "sudo")
+    assert "still asked for: signing in" in said_by(assert_protected, "/signing-in/")
+    assert "Not signed in:\n  Signing in is asked for, and no step-up." in said_by(assert_protected, "/signing-in/")
+    assert "status 302, to /other/" in said_by(assert_protected, "/elsewhere/")
+    assert "caches may keep it" in said_by(assert_protected, "/by-hand/")
+
+
+def test_a_client_with_too_little_is_told_what_is_missing(stepup_client: StepUpClient, dora: User) -> None:
+    assert "Nobody is signed in." in said_by(assert_satisfied, stepup_client)
+    stepup_client.sign_in(dora, amr=["pwd"], age=5, auth_time=ABSENT)
+    assert said_by(assert_satisfied, stepup_client, "mfa").splitlines() == [
+        "mfa is not satisfied.",
+        f'Required: mfa {{"acr_values": ["{MULTI_FACTOR}"], "amr": ["mfa"]}}',
+        "Proved by dora: amr pwd (nobody says when)",
+        "Missing: amr mfa is missing",
+    ]
+    stepup_client.elevate("mfa", age=400)
+    said = said_by(assert_satisfied, stepup_client, "mfa", max_age=300)
+    assert "amr mfa (40" in said
+    assert "authentication (40" in said
+    assert "Missing: amr mfa is stale" in said
+    stepup_client.force_login(UserFactory.create(), backend="stepup.backends.StepUpBackend")
+    said = said_by(assert_satisfied, stepup_client, Requirement(acr=("gold", "silver")))
+    assert "The requirement is not satisfied." in said
+    assert "Missing: acr gold or silver is missing" in said
+    assert ": nothing" in said
+
+
+def test_a_client_that_has_proved_nothing_but_a_sign_in_is_told(stepup_client: StepUpClient, dora: User) -> None:
+    stepup_client.sign_in(dora, auth_time=ABSENT)
+    assert "Proved by dora: nothing" in said_by(assert_satisfied, stepup_client)
+
+
+def test_nothing_is_satisfied_where_step_up_is_off(
+    stepup_client: StepUpClient, stepup_settings: StepUpSettings
+) -> None:
+    stepup_client.elevate("mfa")
+    stepup_settings(CLIENTS_WITH_MFA=["another"])
+    assert "CLIENTS_WITH_MFA leaves out" in said_by(assert_satisfied, stepup_client)
+    assert "CLIENTS_WITH_MFA leaves out" in said_by(assert_protected, "/decorated/")
+    stepup_settings(CLIENTS_WITH_MFA=["site"], REPORT_ONLY=["mfa"])
+    assert "REPORT_ONLY names it" in said_by(assert_satisfied, stepup_client)
+    assert "REPORT_ONLY names it" in said_by(assert_protected, "/decorated/")
+
+
+@pytest.mark.usefixtures("more_urls")
+@pytest.mark.parametrize("path", ["/json/", "/forbidden/", "/op/", "/elsewhere/", "/open/"])
+def test_what_looks_like_a_challenge_and_is_none_is_not_taken_for_one(stepup_client: StepUpClient, path: str) -> None:
+    stepup_client.get("/decorated/")
+    assert "No step-up is asked for" in said_by(assert_step_up_required, stepup_client.get(path))
+
+
+def test_a_provider_that_cannot_be_asked_is_told(db: None, settings: Any) -> None:
+    settings.STEPUP = {**settings.STEPUP, "ISSUER": "http://127.0.0.1:1/"}
+    response = Client().get("/decorated/")
+    assert "because the provider could not be asked" in said_by(assert_step_up_required, response)
+
+
+def test_a_verdict_is_told(stepup_client: StepUpClient) -> None:
+    response = stepup_client.get("/oidc/callback/?state=unknown")
+    assert "status 400, with the verdict expired" in said_by(assert_step_up_required, response)
+
+
+def test_a_response_that_no_test_client_has_got_is_no_answer() -> None:
+    assert "HttpResponse is no response" in said_by(assert_step_up_required, HttpResponse())
+
+
+def test_a_request_without_a_session_waits_for_no_answer(stepup_client: StepUpClient) -> None:
+    response = stepup_client.get("/decorated/")
+    del response.wsgi_request.session
+    assert challenges.asked_by(response) is None
+
+
+def test_django_clients_do_where_nothing_is_proved(db: None, stepup_settings: StepUpSettings) -> None:
+    stepup_settings.need_no_provider()
+    assert_step_up_required(Client().get("/decorated/"), "mfa")
+
+
+# ---- The whole site ----
+
+
+@pytest.fixture
+def reviewed(tmp_path: Path, more_urls: None) -> Path:
+    file = tmp_path / "protected-views.txt"
+    call_command("stepup_status", write=str(file), stdout=StringIO())
+    return file
+
+
+def test_a_site_is_protected_as_its_list_says_and_really_asks(db: None, reviewed: Path) -> None:
+    visited = assert_site_protected(reviewed, arguments={"payslip": {"pk": 1}})
+    assert {"/decorated/", "/by-name/", "/payroll/list/", "/payslip/1/"} <= set(visited)
+    assert "/open/" not in visited
+    assert "/payslip/1/" not in assert_site_protected(reviewed), "whose argument nobody has said"
+
+
+def test_a_site_that_differs_from_its_list_is_told_how(
+    db: None, reviewed: Path, stepup_settings: StepUpSettings
+) -> None:
+    stepup_settings(PROTECTED_VIEWS={"payroll:*": "mfa"})
+    said = said_by(assert_site_protected, reviewed)
+    assert said.startswith(
+        f"The site is not protected as {reviewed} says.\nby-name has lost its protection: it was mfa."
+    )
+
+
+def test_a_page_that_opens_for_anybody_whatever_is_noted_on_it_is_told(
+    db: None, reviewed: Path, stepup_settings: StepUpSettings
+) -> None:
+    stepup_settings(CLIENTS_WITH_MFA=["another"])
+    assert_site_protected(reviewed)  # signing in is needed still
+    stepup_settings(REPORT_ONLY=["mfa"])
+    said = said_by(assert_site_protected, reviewed)
+    assert "decorated requires mfa (report only), and it was mfa." in said
+
+
+def test_an_unknown_list_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        assert_site_protected(tmp_path / "none")
