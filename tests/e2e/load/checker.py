@@ -267,9 +267,10 @@ class _Checker:
             self._becomes(entry, "unknown", _address(session.user) if may else None)
 
     def _error(self, entry: Entry) -> None:
-        is_excused = (
-            entry["status"] == 503 and entry["verdict"] == "unavailable" and self._is_soon_after(self.restarts, entry)
-        )
+        is_down = entry["verdict"] == "unavailable" and self._is_soon_after(self.restarts, entry)
+        # Whoever was to be renewed goes on without.
+        is_silent = self.walks.get(entry["state"], {}).get("silent", False)
+        is_excused = entry["status"] == 503 and is_down and not is_silent
         self.report.counts["refused: unavailable"] += is_excused
         if entry["path"] == CALLBACK and entry["sent"]:
             self.opened.add(entry["state"])
@@ -600,6 +601,8 @@ class _Checker:
             is_known = self._is_failure_known(entry, session, request)
             self._expect(is_known, "a renewal failed for no reason", entry["reason"], entry)
         counts["refresh tokens that the OP was given"] = self.logs.refreshes
+        known = counts["renewals by token"] + counts["renewals that failed, by token"] + counts["connections lost"]
+        self._expect(self.logs.refreshes <= known, "refreshed more often than is known", self.logs.refreshes, {})
 
     def _is_failure_known(self, entry: Entry, session: Session, request: Entry) -> bool:
         is_another_life = session.life is None or any(

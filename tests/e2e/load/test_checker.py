@@ -22,12 +22,13 @@ class Story:
         self.op: list[Entry] = []
         self.rows: list[tuple[str, str]] = []
         self.ended_well: dict[str, bool] = {}
+        self.refreshes = 0
         self.jar = ""
         self.clock = 1000.0
 
     def violations(self) -> list[str]:
         """The rules that were broken, in order."""
-        logs = Logs(self.users, self.faults, self.site, self.op, rows=self.rows, ended_well=self.ended_well)
+        logs = Logs(self.users, self.faults, self.site, self.op, self.refreshes, self.rows, self.ended_well)
         return [violation.rule for violation in check(logs).violations]
 
     def fault(self, what: str, *, ago: float = 0.5) -> None:
@@ -778,6 +779,14 @@ def a_script_told_to_sign_in(story: Story) -> None:
     story.stepped_up().script("up")
 
 
+def unavailable_for_a_renewal(story: Story) -> None:
+    story.stepped_up().clock += 10
+    story.fault("restart")
+    story.renewal("r1", "up")
+    story.silent_walk("r1")
+    story.refused("r1", "up", "unavailable", 503)
+
+
 def nobody_renewed(story: Story) -> None:
     story.renewal("r1", "")
 
@@ -837,6 +846,10 @@ def disowned_for_no_reason(story: Story) -> None:
 def a_refresh_token_used_twice(story: Story) -> None:
     story.stepped_up()
     story.note(story.page("up"), "renewal_failed", "refresh_token", "token request refused: invalid_grant")
+
+
+def a_refresh_that_nobody_knows_of(story: Story) -> None:
+    story.stepped_up().refreshes = 1
 
 
 def a_refresh_failed_for_no_reason(story: Story) -> None:
@@ -917,6 +930,7 @@ WRONG: dict[Callable[[Story], None], set[str]] = {
     a_form_renewed: {"a form interrupted"},
     a_script_sent_to_the_op: {"a script interrupted"},
     a_script_told_to_sign_in: {"to sign in anew for no reason"},
+    unavailable_for_a_renewal: {"a server error"},
     nobody_renewed: {"nobody to renew"},
     a_sign_in_anew_for_no_reason: {"to sign in anew for no reason"},
     shown_though_disowned: {"shown though the OP had ceased to vouch"},
@@ -926,6 +940,7 @@ WRONG: dict[Callable[[Story], None], set[str]] = {
     proof_given_by_a_renewal: {"shown without evidence"},
     disowned_for_no_reason: {"a renewal failed for no reason"},
     a_refresh_token_used_twice: {"a renewal failed for no reason"},
+    a_refresh_that_nobody_knows_of: {"refreshed more often than is known"},
     a_refresh_failed_for_no_reason: {"a renewal failed for no reason"},
     renewed_by_an_op_that_has_forgotten: {"renewed by an OP that has forgotten"},
     not_let_in_at_the_end: {"not let in though all was calm"},
