@@ -124,7 +124,7 @@ def save_carefully(request: HttpRequest) -> None:
     save = store.save
 
     def carefully(must_create: bool = False) -> None:
-        with turns.writing(request, settings):
+        with turns.writing(request.session, settings):
             session.adopt_renewal(request)
             save(must_create)
 
@@ -162,7 +162,7 @@ def _through_browser(request: HttpRequest, settings: conf.Settings) -> HttpRespo
     here = request.get_full_path()
     if challenge.safe_next(request, here) != here:
         return None  # nobody would find back to it; another page will do
-    with turns.asking(request, settings) as is_alone:
+    with turns.asking(request.session, settings) as is_alone:
         if not is_alone or not session.adopt_renewal(request):
             return None
         if not session.is_renewal_due(request.session, now=clock.now()):
@@ -184,7 +184,7 @@ def _through_browser(request: HttpRequest, settings: conf.Settings) -> HttpRespo
 
 def _is_settled_by_token(request: HttpRequest, settings: conf.Settings) -> bool:
     """Renew by the refresh token, for all requests that come at the same time. Whether this one may just go on."""
-    with turns.asking(request, settings) as is_alone:
+    with turns.asking(request.session, settings) as is_alone:
         if not is_alone:
             # Whoever is at it needs a moment. What there is, is as good as it was.
             return not _is_over(session.renewal(request) or Renewal(), settings)

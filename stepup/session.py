@@ -325,6 +325,8 @@ def is_overtaken(request: HttpRequest, settings: conf.Settings, *, now: float) -
 def adopt_renewal(request: HttpRequest) -> bool:
     """Take over the renewal that another request has stored since this session was loaded, if there is one.
 
+    With it goes what is pending: a renewal through the browser is still under way.
+
     Returns:
         Whether there is still such a session, of the same login.
     """
@@ -333,6 +335,10 @@ def adopt_renewal(request: HttpRequest) -> bool:
         return False
     if _generation(stored) > _generation(session):
         _take_over(session, stored, _RENEWED)
+    mine, theirs = session.get(PENDING), stored.get(PENDING)
+    if isinstance(theirs, dict):
+        stored[PENDING] = {**mine, **theirs} if isinstance(mine, dict) else theirs
+        _take_over(session, stored, [PENDING])
     return True
 
 
@@ -345,7 +351,7 @@ def merge(request: HttpRequest, change: Callable[[], None]) -> bool:
     Returns:
         Whether there still was such a session, of the same login.
     """
-    with turns.writing(request, conf.current()):
+    with turns.writing(request.session, conf.current()):
         return _merge(request, change)
 
 

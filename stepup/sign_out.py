@@ -27,7 +27,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.generic import View
 from mozilla_django_oidc.views import OIDCLogoutView
 
-from stepup import conf, links, logout_token, provider, session
+from stepup import conf, links, logout_token, provider, session, turns
 from stepup.exceptions import ClaimError, ProviderError
 from stepup.logout_token import Logout
 from stepup.verdicts import private
@@ -60,7 +60,8 @@ class LogoutView(OIDCLogoutView):
         # Who came another way, with a password of this site, has nothing to end there.
         came_from_op = bool(session.claims(request)) or session.id_token_hint(request) is not None
         at_op = settings.sign_out_at_provider and not settings.logout_url_method and came_from_op and pk is not None
-        response = self._by_way_of_op(request, settings) if at_op else super().post(request)
+        with turns.writing(request.session, settings):
+            response = self._by_way_of_op(request, settings) if at_op else super().post(request)
         is_sent = at_op and response.status_code == 302
         logger.info("Signed out", extra={"event": "signed_out", "user_pk": pk, "at_provider": is_sent})
         return private(response)

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.cache import caches
-from django.http import HttpRequest
 
 from stepup import clock, conf
 
@@ -24,25 +24,28 @@ PATIENCE = 1
 
 
 @contextmanager
-def asking(request: HttpRequest, settings: conf.Settings) -> Iterator[bool]:
+def asking(session: SessionBase, settings: conf.Settings) -> Iterator[bool]:
     """Whether no other request of this session asks the OP, as far as the cache reaches."""
     # For longer than the few requests to the OP can take; it is for those who die over it.
-    with _turn_of(request, "asking", settings, seconds=int(6 * settings.timeout) + 10, patience=0) as is_alone:
+    with _turn_of(session, "asking", settings, seconds=int(6 * settings.timeout) + 10, patience=0) as is_alone:
         yield is_alone
 
 
 @contextmanager
-def writing(request: HttpRequest, settings: conf.Settings) -> Iterator[bool]:
-    """One after the other, between a look at what is stored and the save of it: which takes a moment."""
-    with _turn_of(request, "writing", settings, seconds=10, patience=PATIENCE) as is_alone:
+def writing(session: SessionBase, settings: conf.Settings) -> Iterator[bool]:
+    """One after the other, between a look at what is stored and the save of it: which takes a moment.
+
+    Whoever ends a session waits too: some engines would bring it back with a save that has looked before.
+    """
+    with _turn_of(session, "writing", settings, seconds=10, patience=PATIENCE) as is_alone:
         yield is_alone
 
 
 @contextmanager
 def _turn_of(
-    request: HttpRequest, what: str, settings: conf.Settings, *, seconds: int, patience: float
+    session: SessionBase, what: str, settings: conf.Settings, *, seconds: int, patience: float
 ) -> Iterator[bool]:
-    digest = hashlib.sha256(str(request.session.session_key).encode()).hexdigest()
+    digest = hashlib.sha256(str(session.session_key).encode()).hexdigest()
     key, owner = f"stepup:{what}:{digest}", secrets.token_hex(8)
     until = clock.monotonic() + patience
     # Only a plain no counts: a cache that does not work keeps nobody waiting.

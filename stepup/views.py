@@ -13,7 +13,7 @@ from django.utils.functional import cached_property
 from django.views.decorators.debug import sensitive_variables
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthenticationRequestView
 
-from stepup import challenge, clock, conf, gate, kept, links, provider, renewal, session, signals, verdicts
+from stepup import challenge, clock, conf, gate, kept, links, provider, renewal, session, signals, turns, verdicts
 from stepup.assurance import Evidence, Requirement
 from stepup.backends import VerifiedLogin
 from stepup.exceptions import AccountRefused, ClaimError, ProviderError, TokenRequestRefused, WrongUser
@@ -231,7 +231,8 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
             if not goes_on:
                 response = self._ended(request, settings)
         if former is not None:
-            former.delete()
+            with turns.writing(former, settings):
+                former.delete()
         if self.is_satisfied:
             self._announce(request, requirement, evidence)
         elif pending.silent and goes_on:

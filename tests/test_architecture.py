@@ -55,11 +55,11 @@ MAY_IMPORT = {
     "backends": {"challenge", "clock", "conf", "exceptions", "id_token", "models", "provider", "session"},
     "renewal": {"backends", "challenge", "clock", "conf", "exceptions", "provider", "session", "turns", "vault"},
     "statements": {"assurance", "clock", "conf", "exceptions", "links", "session", "signals"},
-    "sign_out": {"clock", "conf", "exceptions", "links", "logout_token", "provider", "session", "verdicts"},
+    "sign_out": {"clock", "conf", "exceptions", "links", "logout_token", "provider", "session", "turns", "verdicts"},
     "views": {
         "assurance", "backends", "challenge", "clock", "conf", "exceptions", "gate", "kept", "links", "provider",
         "renewal", "session", "sign_out",
-        "signals", "verdicts",
+        "signals", "turns", "verdicts",
     },
     "urls": {"conf", "sign_out", "views"},
     "checks": {"algorithms", "conf"},

@@ -1498,6 +1498,26 @@ def test_of_pages_that_are_opened_at_once_one_goes_to_the_op_and_the_others_are_
     assert shows(anna.get("/notes/", **PAGE))
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_request_that_saves_its_session_meanwhile_leaves_a_page_its_way_back(
+    by_browser: RunningProvider, anna: Visitor, settings: Any, begun: bool
+) -> None:
+    settings.MIDDLEWARE = LATE
+    anna.sign_in()
+    clock.offset = DUE
+    if begun:
+        step_up = anna.get("/oidc/authenticate/?stepup=mfa", **PAGE)
+    other, sent = another_tab(anna), []
+    Interrupted.meanwhile = once(lambda: sent.append(other.get("/notes/", headers=PAGE)))
+
+    anna.get("/basket/?put=book", **NO_PAGE["fetch"])
+
+    assert anna.session["basket"] == "book"
+    assert anna.come_back(anna.authenticate(sent[0], None))["Location"] == "/notes/"
+    if begun:
+        assert anna.come_back(anna.authenticate(step_up)).status_code == 302
+
+
 def test_a_page_that_is_opened_while_another_goes_to_the_op_is_shown(
     by_browser: RunningProvider, anna: Visitor
 ) -> None:
@@ -1550,6 +1570,31 @@ def test_a_page_that_had_loaded_its_session_before_a_step_up_in_another_tab_is_n
     assert (response.status_code, response.get("Location")) == (answer, page if answer == 302 else None)
     assert "sessionid" not in response.cookies
     assert anna.get("/decorated/", **PAGE).status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("ending", ["step-up", "sign-out"])
+def test_what_ends_a_session_waits_for_what_is_being_stored_in_it(
+    by_browser: RunningProvider, anna: Visitor, settings: Any, rf: Any, ending: str
+) -> None:
+    """With sessions in a cache a save looks first whether there is one: it must not look, and then bring it back."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    anna.sign_in()
+    request, key = rf.get("/"), str(anna.session.session_key)
+    request.session = type(anna.session)(key)
+    back = anna.authenticate(anna.get("/decorated/", **PAGE))
+    other = threading.Thread(
+        target=lambda: anna.come_back(back) if ending == "step-up" else anna.client.post("/oidc/logout/")
+    )
+
+    def change() -> None:
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()
+
+    assert session.merge(request, change)
+    other.join()
+    assert not type(request.session)().exists(key)
 
 
 def test_somebody_who_signs_out_while_it_is_due_is_signed_out(by_browser: RunningProvider, anna: Visitor) -> None:

@@ -80,6 +80,19 @@ class Answer:
         return found[1] if found else ""
 
     @property
+    def waiting(self) -> str:
+        """The post that waits on this page, until the person sends it; empty where none does."""
+        found = re.search(r"<dd>(user-[0-9a-f-]+)</dd>", self.body)
+        return found[1] if found and self.button else ""
+
+    @property
+    def button(self) -> tuple[str, str] | None:
+        """Where the button on such a page sends its form, and with which token; None where there is none."""
+        form = r'action="([^"]+)" data-stepup-send>\s*<input type="hidden" name="csrfmiddlewaretoken" value="(\w+)">'
+        found = re.search(form, self.body)
+        return (html.unescape(found[1]), found[2]) if found else None
+
+    @property
     def retry(self) -> str:
         """Where "Try again" leads on such a page; empty where it is not offered."""
         found = re.search(r'href="([^"]+)">Try again<', self.body)

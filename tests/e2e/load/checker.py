@@ -19,7 +19,7 @@ from tests.e2e.load.journal import Entry
 
 SIGN_IN, CALLBACK, SIGN_OUT, POSTS = "/oidc/authenticate/", "/oidc/callback/", "/oidc/logout/", "/posts/"
 PROTECTED = {"salary", "recent", "posted"}
-#: What a callback may say no with, and must then leave everything as it was.
+#: What a callback may say no with, and must then leave everything as it was; unless it was proved, and too long ago.
 REFUSALS = {"ignored", "stale", "proof_missing", "wrong_user", "no_account", "declined", "unmet", "invalid", "expired"}
 
 
@@ -105,6 +105,10 @@ class Session:
         return replace(self, mfa=False, in_doubt=False, proved_at=None)
 
 
+#: What is known of a post: from nothing, over that it was kept, and no longer there when it was to be sent, to that it
+#: is stored. What comes later in this order stands.
+STAGES = ("", "refused", "kept", "gone", "unknown", "done")
+
 #: Of a step-up that there was not: asked for at no time, back at none.
 NEVER = (float("inf"), -float("inf"))
 
@@ -146,7 +150,17 @@ class _Checker:
         self.before: dict[str, Session] = {}
         #: By user, the session cookie that their browser has.
         self.jars: dict[str, str] = {}
+        #: What has become of each post, see `STAGES`; and whose it is, or would be.
         self.posts: dict[str, tuple[str, str | None]] = {}
+        #: By post that was kept, what it was kept for.
+        self.kept: dict[str, str] = {}
+        #: By post and time, how it was answered; a button can be pressed twice.
+        self.sent_at_once: defaultdict[tuple[str, float], set[int | None]] = defaultdict(set)
+        for each in logs.users:
+            if each["what"] == "request" and each["post"]:
+                self.sent_at_once[each["post"], each["began"]].add(each["status"])
+        #: By user, the post that they had to do with last.
+        self.last_post: dict[str, str] = {}
 
     def check(self) -> Report:
         for entry in self.logs.users:
@@ -211,6 +225,13 @@ class _Checker:
             self.sessions[entry["sent"]] = replace(session, overdue=float("inf"))
         elif entry["path"] == POSTS:
             self._not_posted(entry, session)
+        elif entry["waiting"]:
+            self._keeps_cookie(entry, jar)
+            self._waits(entry, session)
+        elif entry["path"] == SIGN_IN and entry["status"] == 410:
+            # Looked for again after a press whose answer was lost.
+            what = self.posts[self.last_post[entry["user"]]][0]
+            self._expect(what in ("unknown", "done"), "a kept form lost", what, entry)
         elif entry["script"]:
             self._keeps_cookie(entry, jar)
             self._told_to_sign_in(entry, session)
@@ -242,17 +263,19 @@ class _Checker:
         if entry["path"] == CALLBACK and entry["sent"]:
             self.opened.add(entry["state"])
         if entry["path"] == POSTS:
-            self.posts[entry["form"]["id"]] = ("unknown", session.user if session.mfa else None)
+            may = session.mfa and session.alive != "no"
+            self._becomes(entry, "unknown", _address(session.user) if may else None)
 
     def _error(self, entry: Entry) -> None:
-        is_excused = (
-            entry["status"] == 503 and entry["verdict"] == "unavailable" and self._is_soon_after(self.restarts, entry)
-        )
+        is_down = entry["verdict"] == "unavailable" and self._is_soon_after(self.restarts, entry)
+        # Whoever was to be renewed goes on without.
+        is_silent = self.walks.get(entry["state"], {}).get("silent", False)
+        is_excused = entry["status"] == 503 and is_down and not is_silent
         self.report.counts["refused: unavailable"] += is_excused
         if entry["path"] == CALLBACK and entry["sent"]:
             self.opened.add(entry["state"])
         if entry["path"] == POSTS:
-            self.posts[entry["form"]["id"]] = ("refused", None)
+            self._becomes(entry, "refused")
         self._expect(is_excused, "a server error", entry["status"], entry)
 
     def _page(self, entry: Entry, session: Session) -> None:
@@ -271,7 +294,9 @@ class _Checker:
         if session.alive != "no":
             self.sessions[entry["sent"]] = replace(session, alive="yes", disowned=False, in_doubt=False)
         if shown["page"] == "posted":
-            self.posts[entry["form"]["id"]] = ("done", shown["user"])
+            is_first = self.posts.get(entry["post"], ("", None))[0] != "done"
+            self._expect(is_first, "sent twice", entry["post"], entry)
+            self._becomes(entry, "done", shown["user"])
 
     def _whoami(self, entry: Entry, session: Session) -> None:
         shown = entry["shown"]
@@ -311,10 +336,10 @@ class _Checker:
             self._vouched_for(entry, session)
             session = replace(session, disowned=False)
             self.sessions[entry["sent"]] = session = session.without_proof() if session.in_doubt else session
-        if session.alive == "unknown" and session.mfa and entry["path"] == "/salary/":
+        if session.alive == "unknown" and session.mfa and entry["path"] in ("/salary/", POSTS):
             self.sessions[entry["sent"]] = session = replace(session, alive="no")
         if session.alive == "yes":
-            is_lost = session.mfa and entry["path"] == "/salary/"
+            is_lost = session.mfa and entry["path"] in ("/salary/", POSTS)
             if entry["path"] == "/recent/" and session.mfa and session.proved_at is not None:
                 is_lost = entry["ended"] - session.proved_at <= RECENT_MAX_AGE
             self._expect(not is_lost, "an elevation lost", entry["path"], entry)
@@ -333,11 +358,17 @@ class _Checker:
             self._back_from_renewal(entry, session, walk)
         elif entry["status"] == 302 and entry["sent"] and walk is not None and not entry["asked"]:
             self._accepted(entry, session, walk)
+            if walk["dated"] and (asked := self.asked.get(state)) is not None:
+                self.fresh[entry["held"]] = (asked["began"], entry["ended"])
         elif self._expect(entry["verdict"] in REFUSALS, "an answer that is none", entry["status"], entry):
             self.report.counts[f"refused: {entry['verdict']}"] += 1
             self._expect(
                 self._is_excused(entry, session, walk, is_first), "refused for no reason", entry["verdict"], entry
             )
+            if entry["verdict"] == "stale" and walk is not None:
+                self._accepted(entry, session, walk)
+                if entry["sent"] in self.fresh:
+                    self.fresh[entry["held"]] = self.fresh[entry["sent"]]
 
     def _accepted(self, entry: Entry, session: Session, walk: Entry) -> None:
         """A sign-in or a step-up that the browser has been told of: from here on it counts."""
@@ -366,9 +397,7 @@ class _Checker:
             life=life,
             **_renewed(entry),
         )
-        if walk["dated"] and (asked := self.asked.get(entry["state"])) is not None:
-            self.fresh[entry["held"]] = (asked["began"], entry["ended"])
-        elif not walk["factor"] and entry["sent"] in self.fresh:
+        if not walk["factor"] and entry["sent"] in self.fresh:
             # A sign-in asks for no proof, and leaves this to the session under its new key.
             self.fresh[entry["held"]] = self.fresh[entry["sent"]]
         counts["step-ups" if factor else "sign-ins"] += 1
@@ -483,16 +512,43 @@ class _Checker:
             self.sessions[entry["sent"]] = replace(session, alive="no")
 
     def _not_posted(self, entry: Entry, session: Session) -> None:
-        self.report.counts["posts refused"] += 1
-        self.posts[entry["form"]["id"]] = ("refused", None)
-        self._expect(entry["status"] == 403, "an answer that is none", entry["status"], entry)
-        if session.disowned is not False:
-            return  # whoever the OP has ceased to vouch for sends nothing
-        if session.in_doubt:
-            self.sessions[entry["sent"]] = session = session.without_proof()
-        if session.mfa and session.alive == "unknown":
-            self.sessions[entry["sent"]] = session = replace(session, alive="no")
-        self._expect(not (session.mfa and session.alive == "yes"), "an elevation lost", entry["path"], entry)
+        """A form that has to wait for a step-up, or for a sign-in; or one that has waited, and is sent once more."""
+        if entry["status"] == 410:
+            self.report.counts["kept posts sent once more"] += 1
+            if self.sent_at_once[entry["post"], entry["began"]] == {410}:
+                self._becomes(entry, "gone")
+            return
+        if not self._expect(entry["status"] == 303 and entry["asked"], "a form not kept", entry["status"], entry):
+            self._becomes(entry, "refused")
+            return
+        self.report.counts["posts kept"] += 1
+        self.kept[entry["post"]] = entry["asks"]
+        self._becomes(entry, "kept")
+        if entry["asks"] == "sign-in":
+            self._sign_in_anew(entry, session)
+        elif self._expect(entry["asks"] == "step-up", "a form interrupted", entry["asks"], entry):
+            self._challenge(entry, session)
+
+    def _waits(self, entry: Entry, session: Session) -> None:
+        """The page that shows a form that was kept, to whom it belongs and has proved what it needs."""
+        self.report.counts["kept posts shown"] += 1
+        what, _ = self.posts.get(entry["waiting"], ("", None))
+        self._expect(what in ("kept", "unknown"), "a form that was not kept", what, entry)
+        # Kept for a sign-in, it is for whoever has signed in; and its door asks for more when it is sent.
+        may = session.alive != "no" and (session.mfa or self.kept.get(entry["waiting"]) == "sign-in")
+        self._expect(may, "a kept form shown without evidence", "", entry)
+        is_theirs = entry["waiting"].rpartition("-")[0] == session.user
+        self._expect(is_theirs, "another's form", entry["waiting"], entry)
+        self._vouched_for(entry, session)
+        if session.alive != "no":
+            self.sessions[entry["sent"]] = replace(session, alive="yes", disowned=False, in_doubt=False)
+
+    def _becomes(self, entry: Entry, what: str, user: str | None = None) -> None:
+        """What is known of a post; an answer that comes later, or at the same time, undoes nothing."""
+        before, author = self.posts.get(entry["post"], ("", None))
+        if what in STAGES[STAGES.index(before) :]:
+            self.posts[entry["post"]] = (what, user or author)
+        self.last_post[entry["user"]] = entry["post"]
 
     def _site(self) -> None:
         """What the workers say that they have shown, the answers that were lost included."""
@@ -545,6 +601,8 @@ class _Checker:
             is_known = self._is_failure_known(entry, session, request)
             self._expect(is_known, "a renewal failed for no reason", entry["reason"], entry)
         counts["refresh tokens that the OP was given"] = self.logs.refreshes
+        known = counts["renewals by token"] + counts["renewals that failed, by token"] + counts["connections lost"]
+        self._expect(self.logs.refreshes <= known, "refreshed more often than is known", self.logs.refreshes, {})
 
     def _is_failure_known(self, entry: Entry, session: Session, request: Entry) -> bool:
         is_another_life = session.life is None or any(
@@ -564,13 +622,15 @@ class _Checker:
 
     def _rows(self) -> None:
         stored = Counter(self.logs.rows)
-        for id_, (outcome, author) in self.posts.items():
+        for id_, (what, author) in self.posts.items():
             count = sum(number for (row, _), number in stored.items() if row == id_)
-            most = {"done": 1, "refused": 0, "unknown": 1 if author else 0}[outcome]
-            entry = {"id": id_, "outcome": outcome}
+            entry = {"id": id_, "what": what}
+            self._expect(what != "gone", "a kept form lost", count, entry)
+            most = 1 if author and what in ("done", "unknown") else 0
             self._expect(count <= most, "posted twice, or though refused", count, entry)
-            if outcome == "done":
+            if what == "done":
                 self._expect(stored[id_, author or ""] == 1, "a post lost", count, entry)
+            self.report.counts["kept posts sent"] += what == "done" and id_ in self.kept
         for id_, _ in stored:
             self._expect(id_ in self.posts, "a post of nobody", id_, {})
 

@@ -78,8 +78,15 @@ class Simulated:
         self._go_through(self._get("/salary/"), beside=("/whoami/",))
 
     def post(self) -> None:
-        form = {"id": f"{self.me.username}-{self.rng.getrandbits(64):016x}"}
-        self._note(self.browser.open(Request("POST", "/posts/", form)))
+        """Send a form and, where it is kept for a step-up, mostly take the trouble."""
+        if "csrftoken" not in self.browser.cookies:
+            self._get("/whoami/")
+        if "csrftoken" not in self.browser.cookies:
+            return  # no page with a form on it
+        id_ = f"{self.me.username}-{self.rng.getrandbits(64):016x}"
+        answer = self._note(self.browser.open(Request("POST", "/posts/", {"id": id_})), post=id_)[0]
+        if answer.asks and self.rng.random() < 0.7:
+            self._send(self._go_through(answer), id_)
 
     def look(self) -> None:
         """Look at pages, and go nowhere from there, unless to renew the sign-in."""
@@ -131,6 +138,22 @@ class Simulated:
 
     def close(self) -> None:
         _close(self.person)
+
+    def _send(self, page: Answer | None, id_: str) -> None:
+        """Press the button under a form that was kept; some press twice. Where the site does not answer, look again."""
+        for _ in range(TRIES):
+            if page is None or page.button is None:
+                return
+            action, token = page.button
+            presses = [
+                Request("POST", action, {"csrfmiddlewaretoken": token}) for _ in range(self.rng.choice((1, 1, 2)))
+            ]
+            answers = self._note(self.browser.open(*presses), post=id_)
+            if any(answer.status is None for answer in answers):
+                page = self._go_through(self._get(page.request.path))
+            else:
+                # It may have to wait once more, if it was kept for a sign-in alone.
+                page = self._go_through(next((answer for answer in answers if answer.asks), answers[0]))
 
     # What all of them do
 
@@ -233,7 +256,7 @@ class Simulated:
         )
         return back
 
-    def _note(self, answers: list[Answer], *, state: str = "") -> list[Answer]:
+    def _note(self, answers: list[Answer], *, state: str = "", post: str = "") -> list[Answer]:
         for answer in answers:
             request = answer.request
             self.journal.write(
@@ -244,7 +267,8 @@ class Simulated:
                 script=request.script,
                 remember=REMEMBER in self.browser.cookies,
                 path=urlsplit(request.path).path,
-                form=request.form,
+                post=post,
+                waiting=answer.waiting,
                 state=state if request.path.startswith("/oidc/callback/") else "",
                 asks=answer.asks,
                 asked=answer.state,

@@ -22,12 +22,13 @@ class Story:
         self.op: list[Entry] = []
         self.rows: list[tuple[str, str]] = []
         self.ended_well: dict[str, bool] = {}
+        self.refreshes = 0
         self.jar = ""
         self.clock = 1000.0
 
     def violations(self) -> list[str]:
         """The rules that were broken, in order."""
-        logs = Logs(self.users, self.faults, self.site, self.op, rows=self.rows, ended_well=self.ended_well)
+        logs = Logs(self.users, self.faults, self.site, self.op, self.refreshes, self.rows, self.ended_well)
         return [violation.rule for violation in check(logs).violations]
 
     def fault(self, what: str, *, ago: float = 0.5) -> None:
@@ -41,12 +42,14 @@ class Story:
             "request": str(len(self.users)),
             "method": "GET",
             "path": path,
-            "form": None,
+            "post": "",
+            "waiting": "",
             "state": "",
             "asks": "",
             "asked": "",
             "script": False,
-            "remember": False,
+            # Renewed by refresh token, unless the story is about something else.
+            "remember": True,
             "beside": False,
             "began": self.clock - 0.9,
             "ended": self.clock,
@@ -127,15 +130,24 @@ class Story:
 
     def post(self, id_: str, cookie: str, *, rows: int = 1) -> Entry:
         entry = self.page(cookie, "posted")
-        entry |= {"path": "/posts/", "method": "POST", "form": {"id": id_}}
+        entry |= {"path": "/posts/", "method": "POST", "post": id_}
         self.rows += [(id_, f"{self.user}@harbour.example")] * rows
         return entry
 
-    def post_refused(self, id_: str, cookie: str) -> Entry:
-        return self.request("/posts/", method="POST", form={"id": id_}, sent=cookie, status=403)
+    def post_kept(self, id_: str, cookie: str, *, asks: str = "step-up", state: str = "k1", **more: Any) -> Entry:
+        """It has to wait, and the browser goes to the OP."""
+        more = {"method": "POST", "post": id_, "status": 303, "asks": asks, "asked": state, **more}
+        return self.request("/posts/", sent=cookie, **more)
+
+    def waiting(self, id_: str, cookie: str) -> Entry:
+        """The page that shows it then."""
+        return self.request("/oidc/authenticate/", sent=cookie, waiting=id_)
+
+    def gone(self, id_: str, cookie: str, **more: Any) -> Entry:
+        return self.request("/posts/", method="POST", post=id_, sent=cookie, status=410, **more)
 
     def sign_out(self, cookie: str) -> Entry:
-        return self.request("/oidc/logout/", method="POST", form={}, sent=cookie, held="", status=302)
+        return self.request("/oidc/logout/", method="POST", sent=cookie, held="", status=302)
 
     def renewal(self, state: str, cookie: str, path: str = "/whoami/", **more: Any) -> Entry:
         """A page that leads to the OP, to come back at once."""
@@ -196,7 +208,9 @@ def test_nothing_is_found_where_all_is_well() -> None:
     story.sign_out("recent")
     story.whoami("recent", None)
     story.challenge("s3", "recent", "another")
-    story.post_refused("two", "another")
+    story.post_kept("two", "another")
+    story.walk("k1")
+    story.callback("k1", "another", "up again")
     story.ended_well["anna"] = True
 
     assert story.violations() == []
@@ -206,9 +220,9 @@ def test_what_faults_explain_is_no_violation() -> None:
     story = Story().stepped_up()
     story.lost("/salary/", "up")
     story.page("up")
-    story.lost("/posts/", "up", form={"id": "one"})
+    story.lost("/posts/", "up", post="one")
     story.rows.append(("one", "anna@harbour.example"))
-    story.lost("/posts/", "up", form={"id": "two"})
+    story.lost("/posts/", "up", post="two")
     story.lost("/oidc/logout/", "up", method="POST")
     story.challenge("s2", "up", "fresh")
     story.walk("s2")
@@ -232,8 +246,8 @@ def test_renewals_change_nothing() -> None:
     story.page("up")
     story.whoami("up", "anna", mfa=True)
     story.clock += 10
-    story.note(story.whoami("up", "anna", mfa=True, remember=True), "renewed", "refresh_token")
-    story.whoami("up", "anna", mfa=True, remember=True)
+    story.note(story.whoami("up", "anna", mfa=True), "renewed", "refresh_token")
+    story.whoami("up", "anna", mfa=True)
 
     assert story.violations() == []
 
@@ -244,15 +258,18 @@ def test_what_was_proved_in_a_session_that_the_op_has_forgotten_is_forgotten_whe
     story.clock += 10
     story.renewal("r1", "up")
     story.disowned("r1", "up", "s2")
-    story.post_refused("one", "up")
+    story.post_kept("anna-1", "up", asks="sign-in")
     story.script("up")
     story.sign_in_anew("s3", "up")
     story.walk("s3", factor=False)
     story.callback("s3", "up", "in again")
     story.whoami("in again", "anna")
-    story.challenge("s4", "in again")
+    story.waiting("anna-1", "in again")
+    story.post_kept("anna-1", "in again", state="s4")
     story.walk("s4")
     story.callback("s4", "in again", "up again")
+    story.waiting("anna-1", "up again")
+    story.post("anna-1", "up again")
     story.page("up again")
     # Signed in there anew, for another site.
     story.fault("restart")
@@ -300,7 +317,7 @@ def test_a_renewal_that_cannot_be_had_puts_nobody_off() -> None:
 def test_what_a_killed_worker_did_to_a_renewal_the_next_answers_tell() -> None:
     story = Story().stepped_up()
     story.clock += 10
-    story.lost("/whoami/", "up", remember=True)
+    story.lost("/whoami/", "up")
     story.note(story.page("up"), "renewal_failed", "refresh_token", "token request refused: invalid_grant")
     story.clock += 60
     story.fault("restart", ago=30)
@@ -328,10 +345,41 @@ def test_what_a_killed_worker_did_to_a_renewal_the_next_answers_tell() -> None:
     assert story.violations() == []
 
 
+def kept_and_waiting(story: Story) -> None:
+    """With the cookie "up"."""
+    story.signed_in()
+    story.post_kept("anna-1", "in")
+    story.walk("k1")
+    story.callback("k1", "in", "up")
+    story.waiting("anna-1", "up")
+
+
+def test_a_form_that_was_kept_is_sent_once_however_often_the_button_is_pressed() -> None:
+    story = Story()
+    kept_and_waiting(story)
+    sent = story.post("anna-1", "up")
+    story.gone("anna-1", "up", began=sent["began"])
+    story.gone("anna-1", "up")
+
+    assert story.violations() == []
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_kept_form_whose_sending_was_lost_may_have_arrived(rows: int) -> None:
+    story = Story()
+    kept_and_waiting(story)
+    story.lost("/posts/", "up", method="POST", post="anna-1")
+    story.request("/oidc/authenticate/", sent="up", status=410)
+    story.rows = [("anna-1", "anna@harbour.example")] * rows
+
+    assert story.violations() == []
+
+
 def test_of_pages_at_once_one_is_renewed() -> None:
     story = Story().stepped_up()
     story.clock += 10
     shown = story.page("up")
+    shown["remember"] = False
     story.renewal("r1", "up", began=shown["began"])
 
     assert story.violations() == []
@@ -366,6 +414,19 @@ def shown_for_a_proof_on_the_way(story: Story) -> None:
 def test_what_was_proved_on_the_way_is_fresh_for_the_page() -> None:
     story = Story()
     shown_for_a_proof_on_the_way(story)
+
+    assert story.violations() == []
+
+
+def test_what_was_proved_too_long_ago_for_a_page_is_proved_all_the_same() -> None:
+    story = Story().signed_in()
+    story.challenge("s1", "in", path="/recent/")
+    story.walk("s1", dated=True)
+    story.clock += 15
+    story.refused("s1", "in", "stale")["held"] = "up"
+    story.jar = "up"
+    story.page("up")
+    story.whoami("in", None)
 
     assert story.violations() == []
 
@@ -440,10 +501,6 @@ def challenged_again_though_a_worker_was_killed_elsewhere(story: Story) -> None:
     story.stepped_up()
     story.lost("/salary/", "up")
     story.challenge("s2", "up")
-
-
-def a_form_refused_again(story: Story) -> None:
-    story.stepped_up().post_refused("one", "up")
 
 
 def a_recent_proof_forgotten(story: Story) -> None:
@@ -587,7 +644,7 @@ def a_post_of_another(story: Story) -> None:
 
 
 def a_post_though_refused(story: Story) -> None:
-    story.signed_in().post_refused("one", "in")
+    story.signed_in().post_kept("one", "in")
     story.rows.append(("one", "anna@harbour.example"))
 
 
@@ -596,7 +653,7 @@ def a_post_that_nobody_sent(story: Story) -> None:
 
 
 def a_post_of_somebody_who_may_not_and_a_lost_answer(story: Story) -> None:
-    story.signed_in().lost("/posts/", "in", form={"id": "one"})
+    story.signed_in().lost("/posts/", "in", post="one")
     story.rows.append(("one", "anna@harbour.example"))
 
 
@@ -648,6 +705,50 @@ def not_let_in_at_the_end(story: Story) -> None:
     story.ended_well["anna"] = False
 
 
+def a_form_not_kept(story: Story) -> None:
+    story.signed_in().request("/posts/", method="POST", post="anna-1", sent="in", status=403)
+
+
+def a_form_sent_to_the_op_for_a_renewal(story: Story) -> None:
+    story.stepped_up().clock += 10
+    story.post_kept("anna-1", "up", asks="renewal")
+
+
+def a_form_kept_that_could_have_been_sent(story: Story) -> None:
+    story.stepped_up().post_kept("anna-1", "up")
+
+
+def a_kept_form_shown_without_evidence(story: Story) -> None:
+    story.signed_in().post_kept("anna-1", "in")
+    story.waiting("anna-1", "in")
+
+
+def a_kept_form_shown_to_another(story: Story) -> None:
+    kept_and_waiting(story)
+    story.users[-1]["waiting"] = "ben-1"
+
+
+def a_kept_form_sent_twice(story: Story) -> None:
+    kept_and_waiting(story)
+    story.post("anna-1", "up")
+    story.post("anna-1", "up")
+
+
+def a_kept_form_sent_by_nobody(story: Story) -> None:
+    kept_and_waiting(story)
+    story.rows.append(("anna-1", "anna@harbour.example"))
+
+
+def a_kept_form_lost(story: Story) -> None:
+    kept_and_waiting(story)
+    story.gone("anna-1", "up")
+
+
+def a_kept_form_lost_before_its_page(story: Story) -> None:
+    kept_and_waiting(story)
+    story.users[-1] |= {"waiting": "", "status": 410}
+
+
 def renewed_before_it_was_due(story: Story) -> None:
     story.stepped_up().renewal("r1", "up")
 
@@ -661,12 +762,12 @@ def renewed_again_at_once(story: Story) -> None:
 
 def not_renewed(story: Story) -> None:
     story.stepped_up().clock += 10
-    story.page("up")
+    story.page("up")["remember"] = False
 
 
 def a_form_renewed(story: Story) -> None:
     story.stepped_up().clock += 10
-    story.renewal("r1", "up", "/other/", method="POST", form={})
+    story.renewal("r1", "up", "/other/", method="POST")
 
 
 def a_script_sent_to_the_op(story: Story) -> None:
@@ -676,6 +777,14 @@ def a_script_sent_to_the_op(story: Story) -> None:
 
 def a_script_told_to_sign_in(story: Story) -> None:
     story.stepped_up().script("up")
+
+
+def unavailable_for_a_renewal(story: Story) -> None:
+    story.stepped_up().clock += 10
+    story.fault("restart")
+    story.renewal("r1", "up")
+    story.silent_walk("r1")
+    story.refused("r1", "up", "unavailable", 503)
 
 
 def nobody_renewed(story: Story) -> None:
@@ -739,6 +848,10 @@ def a_refresh_token_used_twice(story: Story) -> None:
     story.note(story.page("up"), "renewal_failed", "refresh_token", "token request refused: invalid_grant")
 
 
+def a_refresh_that_nobody_knows_of(story: Story) -> None:
+    story.stepped_up().refreshes = 1
+
+
 def a_refresh_failed_for_no_reason(story: Story) -> None:
     story.stepped_up()
     story.note(story.page("up"), "renewal_failed", "refresh_token", "token: ConnectionError")
@@ -763,7 +876,6 @@ WRONG: dict[Callable[[Story], None], set[str]] = {
     shown_without_proof_in_the_evidence: {"shown without evidence"},
     challenged_again: {"an elevation lost"},
     challenged_again_though_a_worker_was_killed_elsewhere: {"an elevation lost"},
-    a_form_refused_again: {"an elevation lost"},
     a_recent_proof_forgotten: {"an elevation lost"},
     nothing_known_any_more: {"another proof than before"},
     signed_out_by_accident: {"another user than before"},
@@ -803,12 +915,22 @@ WRONG: dict[Callable[[Story], None], set[str]] = {
     shown_for_a_proof_of_no_time: {"shown without a time"},
     another_while_the_answer_came: {"another user than before"},
     more_proved_while_the_answer_came: {"another proof than before"},
+    a_form_not_kept: {"a form not kept"},
+    a_form_sent_to_the_op_for_a_renewal: {"a form interrupted"},
+    a_form_kept_that_could_have_been_sent: {"an elevation lost"},
+    a_kept_form_shown_without_evidence: {"a kept form shown without evidence"},
+    a_kept_form_shown_to_another: {"another's form", "a form that was not kept"},
+    a_kept_form_sent_twice: {"sent twice", "posted twice, or though refused", "a post lost"},
+    a_kept_form_sent_by_nobody: {"posted twice, or though refused"},
+    a_kept_form_lost: {"a kept form lost"},
+    a_kept_form_lost_before_its_page: {"a kept form lost"},
     renewed_before_it_was_due: {"renewed before it was due"},
     renewed_again_at_once: {"renewed before it was due"},
     not_renewed: {"not renewed though it was due"},
     a_form_renewed: {"a form interrupted"},
     a_script_sent_to_the_op: {"a script interrupted"},
     a_script_told_to_sign_in: {"to sign in anew for no reason"},
+    unavailable_for_a_renewal: {"a server error"},
     nobody_renewed: {"nobody to renew"},
     a_sign_in_anew_for_no_reason: {"to sign in anew for no reason"},
     shown_though_disowned: {"shown though the OP had ceased to vouch"},
@@ -818,6 +940,7 @@ WRONG: dict[Callable[[Story], None], set[str]] = {
     proof_given_by_a_renewal: {"shown without evidence"},
     disowned_for_no_reason: {"a renewal failed for no reason"},
     a_refresh_token_used_twice: {"a renewal failed for no reason"},
+    a_refresh_that_nobody_knows_of: {"refreshed more often than is known"},
     a_refresh_failed_for_no_reason: {"a renewal failed for no reason"},
     renewed_by_an_op_that_has_forgotten: {"renewed by an OP that has forgotten"},
     not_let_in_at_the_end: {"not let in though all was calm"},

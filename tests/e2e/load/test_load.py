@@ -21,11 +21,12 @@ REPORT = ROOT / "build" / "load-report.txt"
 #: Where the journals of a run and the log of its server are left, to look into a violation.
 LOGS = ROOT / "build" / "load"
 
-SCALE = Scale(users=240, actions=10, kills=12, rotations=1, restarts=2)
+SCALE = Scale(users=220, actions=9, kills=12, rotations=1, restarts=2)
 
 #: What has to have happened, or the run has shown nothing.
 HAPPENED = (
-    *("sign-ins", "step-ups", "posts", "posts refused", "sign-outs", "pages shown", "challenges"),
+    *("sign-ins", "step-ups", "posts", "posts kept", "kept posts sent", "sign-outs", "pages shown", "challenges"),
+    *("renewals by token", "renewals by browser", "renewals that failed, by token", "renewals that failed, by browser"),
     *("refused: wrong_user", "refused: declined", "refused: expired"),
 )
 
