@@ -219,7 +219,7 @@ def _by_token(request: HttpRequest, grant: _Grant, settings: conf.Settings) -> b
             if session.is_of(request, claims.get("sid")) is False:
                 raise _OtherOne("sid", "another in a renewal")
             _check(claims, grant, leeway=settings.leeway)
-    except ProviderError as error:
+    except (ProviderError, UnknownKey) as error:
         # The token has been exchanged, and the old one is good for nothing.
         return put_off(request, str(error), by=BY_TOKEN, locked=_lock(grant))
     except _OtherOne as error:
