@@ -21,6 +21,7 @@ from django.views.decorators.debug import sensitive_variables
 from stepup import challenge, clock, conf, provider, session, turns, vault
 from stepup.backends import StepUpBackend, VerifiedLogin
 from stepup.exceptions import ClaimError, ProviderError, TokenRequestRefused
+from stepup.id_token import UnknownKey
 from stepup.session import Renewal
 
 __all__ = ["begin", "end", "forget_other_session", "note_success", "put_off", "renew", "save_carefully"]

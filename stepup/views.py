@@ -163,13 +163,15 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         self.saved = session.snapshot(request.session)
         try:
             user = auth.authenticate(request, nonce=pending.nonce, code_verifier=pending.code_verifier)
-        except (ClaimError, ProviderError, TokenRequestRefused) as error:
-            # Keys that are not known yet are what an OP has given itself a moment ago.
-            if pending.silent and isinstance(error, (ProviderError, UnknownKey)):
+        except (ProviderError, UnknownKey) as error:
+            if pending.silent:
+                # Also where it has other keys than are known: those it may have given itself a moment ago.
                 session.revert(request.session, self.saved)
                 return self._put_off(request, pending, str(error))
             is_down = isinstance(error, ProviderError)
             return self._undo(Verdict.UNAVAILABLE if is_down else Verdict.INVALID, str(error))
+        except (ClaimError, TokenRequestRefused) as error:
+            return self._undo(Verdict.INVALID, str(error))
         except WrongUser:
             return self._undo(Verdict.WRONG_USER, "sub: mismatch")
         except AccountRefused as error:

@@ -931,13 +931,23 @@ def test_a_settlement_is_for_a_moment(later: float, is_settled: bool) -> None:
     assert (session.settled(request, Requirement(max_age=5), "/a/", now=NOW + later) is not None) == is_settled
 
 
-@pytest.mark.parametrize("change", [slice(0, 3), slice(0, 0)])
+@pytest.mark.parametrize("change", [slice(0, 4), slice(0, 0)])
 def test_half_a_settlement_is_none(change: slice) -> None:
     request, requirement = ask(), Requirement(max_age=5)
     session.settle(request, requirement, "/a/", now=NOW, since=NOW)
     whole = request.session["stepup_settled"]
-    assert len(whole) == 4
-    for damaged in (whole[change], [*whole, 1], tuple(whole), [*whole[:3], "x"], [*whole[:2], None, NOW]):
+    assert len(whole) == 5
+    assert session.settled(request, requirement, "/a/", now=NOW) == NOW
+    for damaged in (
+        whole[change],
+        [*whole, 1],
+        tuple(whole),
+        [*whole[:3], "x", whole[4]],
+        [*whole[:2], None, *whole[3:]],
+        [*whole[:4], 5],
+        [whole[0], "/a/", *whole[2:]],
+        ["x", *whole[1:]],
+    ):
         request.session["stepup_settled"] = damaged
         assert session.settled(request, requirement, "/a/", now=NOW) is None
 
@@ -1056,7 +1066,7 @@ def test_the_session_of_nobody_is_not_looked_at() -> None:
     assert request.session.accessed is False
 
 
-def test_what_was_proved_on_the_way_is_used_up_also_where_the_page_could_be_shown_without() -> None:
+def test_what_was_proved_on_the_way_is_used_up_also_where_the_page_could_be_shown_without(db: None) -> None:
     requirement = Requirement(amr=("mfa",), max_age=5)
     request = settled(NOW - 2, proofs={"amr": {"mfa": NOW - 2}})
     assert gate.decide(request, requirement)
@@ -1066,15 +1076,100 @@ def test_what_was_proved_on_the_way_is_used_up_also_where_the_page_could_be_show
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_proof_for_this_very_action_is_good_for_one_showing(method: str) -> None:
+def test_proof_for_this_very_action_is_good_for_one_showing(db: None, method: str) -> None:
     once, held = Requirement(amr=("mfa",), max_age=0), {"stepup": PROVED}
-    request = ask(user=ANNA, held=held, method=method)
+    request = stored(ask(user=ANNA, held=held, method=method))
     assert gate.decide(request, once).unmet == (Unmet("auth_time", "stale"),), "another page has had it"
     session.settle(request, once, "/a/?b=c", now=NOW, since=NOW - 30)
     assert gate.decide(request, once)
     assert gate.decide(request, Requirement(max_age=0)), "all doors that this request passes let it through"
     again = ask(user=ANNA, held=dict(request.session.items()), method=method)
     assert not gate.decide(again, once)
+
+
+ONCE = Requirement(amr=("mfa",), max_age=0)
+
+
+def at_the_same_moment(store: Any, count: int = 2) -> list[Any]:
+    """Requests that have all loaded the session before one of them is answered."""
+    requests = []
+    for _ in range(count):
+        request = ask(user=ANNA)
+        request.session = type(store)(store.session_key)
+        assert request.session["stepup_settled"]
+        requests.append(request)
+    return requests
+
+
+def just_confirmed(store: Any = None) -> Any:
+    request = ask(user=ANNA, held={"stepup": PROVED})
+    held, request.session = dict(request.session.items()), SessionStore() if store is None else store
+    request.session.update(held)
+    session.settle(request, ONCE, "/a/?b=c", now=NOW, since=NOW)
+    request.session.save()
+    return request.session
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_of_requests_at_the_same_moment_one_is_shown_what_is_shown_once(transactional_db: None, is_async: bool) -> None:
+    first, second, third = at_the_same_moment(just_confirmed(), 3)
+    decide = async_to_sync(gate.adecide) if is_async else gate.decide
+    assert decide(first, ONCE)
+    assert decide(first, ONCE), "it is this request that has it"
+    for late in (second, third):
+        assert decide(late, ONCE).unmet == (Unmet("auth_time", "stale"),)
+        assert "stepup_settled" not in late.session, "so it is asked for anew, and not told that it goes in circles"
+        assert not late.session.modified
+    assert "stepup_settled" not in SessionStore(first.session.session_key), "whatever becomes of the answer"
+
+
+def test_a_session_that_is_saved_late_brings_no_showing_back(db: None) -> None:
+    first, late = at_the_same_moment(just_confirmed())
+    assert gate.decide(first, ONCE)
+    late.session["cart"] = 1
+    late.session.save()
+    (again,) = at_the_same_moment(late.session, 1)
+    assert not gate.decide(again, ONCE)
+
+
+def test_an_old_cookie_that_is_a_session_brings_no_showing_back() -> None:
+    first, replayed = at_the_same_moment(just_confirmed(CookieStore()))
+    assert gate.decide(first, ONCE)
+    assert first.session.modified, "it goes into the cookie"
+    assert not gate.decide(replayed, ONCE)
+
+
+def test_where_the_session_has_ended_meanwhile_nothing_is_shown(db: None) -> None:
+    (request,) = at_the_same_moment(just_confirmed(), 1)
+    SessionStore(request.session.session_key).delete()
+    assert not gate.decide(request, ONCE)
+
+
+def test_what_was_proved_at_one_host_is_fresh_there(db: None) -> None:
+    (request,) = at_the_same_moment(just_confirmed(), 1)
+    request.META["HTTP_HOST"] = "localhost"
+    assert not gate.decide(request, ONCE)
+    request.META["HTTP_HOST"] = "testserver"
+    assert gate.decide(request, ONCE)
+
+
+def test_an_age_of_a_door_is_that_of_all_parts(settings: Any) -> None:
+    combo = {"also": [{"amr": ["mfa"]}, {"acr": ["a"], "max_age": 9, "also": [{"amr": ["pwd"]}]}]}
+    settings.STEPUP = {**settings.STEPUP, "REQUIREMENTS": {"combo": combo}}
+    proofs = {"amr": {"mfa": NOW - 3000, "pwd": NOW}, "acr": {"a": NOW}}
+    held = {"stepup": {**PROVED, "proofs": proofs, "at": NOW}}
+    assert gate.decide(ask(user=ANNA, held=held), "combo")
+    assert gate.decide(ask(user=ANNA, held=held), Aged("combo", 300)).unmet == (Unmet("amr", "stale", ("mfa",)),)
+    assert gate.decide(ask(user=ANNA, held=held, method="POST"), Aged("combo", 300, 3600))
+    aged = gate.resolve(ask(), Aged("combo", 300, 3600))
+    assert [(part.max_age, part.submit_max_age) for part in aged.parts] == [(300, 3600)] * 3
+    assert aged.name == "combo"
+
+
+def test_only_what_a_person_has_filled_in_may_be_sent_for_longer() -> None:
+    held = {"stepup": {**PROVED, "proofs": {"amr": {"mfa": NOW - 300}}}}
+    for method in ("REPORT", "CONNECT", "MOVE"):
+        assert not gate.decide(ask(user=ANNA, held=held, method=method), Aged("mfa", 60, 600)), method
 
 
 def test_a_form_that_was_opened_in_time_can_be_sent_for_longer() -> None:
@@ -1222,10 +1317,19 @@ def test_the_leeway_of_the_settings_is_given() -> None:
         assert gate.decide(ask(user=ANNA, held=held), "sudo").satisfied is is_allowed
 
 
+def stored(request: Any) -> Any:
+    """The request, with its session stored."""
+    held, request.session = dict(request.session.items()), SessionStore()
+    request.session.update(held)
+    request.session.create()
+    return request
+
+
 def settled(since: float, path: str = "/a/?b=c", at: float = NOW, **proved: Any) -> Any:
     """A request of Anna's, moments after a step-up for a proof that is 5 seconds old at the most."""
-    request = ask(user=ANNA, held={"stepup": {**PROVED, **proved}})
+    request = stored(ask(user=ANNA, held={"stepup": {**PROVED, **proved}}))
     session.settle(request, Requirement(amr=("mfa",), max_age=5), path, now=at, since=since)
+    request.session.save()
     return request
 
 
@@ -1240,7 +1344,7 @@ def settled(since: float, path: str = "/a/?b=c", at: float = NOW, **proved: Any)
     ],
 )
 def test_what_was_proved_on_the_way_is_fresh_for_its_page_once(
-    proved_at: float, since: float, path: str, at: float, is_allowed: bool
+    db: None, proved_at: float, since: float, path: str, at: float, is_allowed: bool
 ) -> None:
     requirement = Requirement(amr=("mfa",), max_age=5)
     request = settled(since, path, at, proofs={"amr": {"mfa": proved_at}})

@@ -1624,3 +1624,33 @@ def test_what_the_op_takes_away_while_it_is_done_stays_away(
     assert not {"stepup", "stepup_renewal", "oidc_id_token_expiration"} & set(interrupted.session.keys())
     assert interrupted.session["_auth_user_id"]
     assert events(caplog, "renewed") == []
+
+
+def test_keys_that_are_not_known_yet_interrupt_nobody(
+    by_browser: RunningProvider, anna: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    anna.step_up("/decorated/")
+    clock.offset = DUE
+    sent = anna.get("/notes/", **PAGE)
+    by_browser.behave("unknown_kid")
+
+    with caplog.at_level(logging.INFO, "stepup"):
+        back = anna.come_back(anna.authenticate(sent, None))
+
+    assert back["Location"] == "/notes/"
+    assert shows(anna.get("/notes/", **PAGE))
+    assert anna.get("/decorated/").status_code == 200
+    assert [event for event, _ in events(caplog, "renewal_failed", "renewed")] == ["renewal_failed"]
+
+
+def test_keys_that_are_not_known_yet_cost_no_refresh_token(by_token: RunningProvider, anna: Visitor) -> None:
+    anna.sign_in()
+    by_token.behave("unknown_kid")
+    clock.offset = DUE
+    assert shows(anna.get("/notes/", **PAGE))
+    assert refreshes(by_token) == 1
+    by_token.behave("well_behaved")
+    clock.offset += COOL_DOWN + 1
+    assert shows(anna.get("/notes/", **PAGE))
+    assert refreshes(by_token) == 2
+    assert state(anna) == Renewal(locked=state(anna).locked)
