@@ -181,9 +181,7 @@ class Requirement:
 
     @property
     def units(self) -> tuple[Requirement, ...]:
-        """What it demands itself, and each of ``also`` as a whole; itself where it is one."""
-        if not self.also:
-            return (self,)
+        """What it demands itself, and each of ``also`` as a whole."""
         return (*((replace(self, also=()),) if self.wanted else ()), *self.also)
 
     def aged(self, max_age: int, submit_max_age: int | None) -> Requirement:

@@ -212,6 +212,11 @@ async def ademand(request: HttpRequest, needs: Needs = DEFAULT_REQUIREMENT) -> N
     await sync_to_async(_demand)(request, needs, await _avisitor(request))
 
 
+def keep_no_form(request: HttpRequest) -> None:
+    """Whatever this request brings is not kept until after a step-up."""
+    kept.keep_none(request)
+
+
 def mark(
     view: Callable[..., Any], needs: Needs, door: str = "decorator", *, keep_form: bool = True
 ) -> Callable[..., Any]:

@@ -53,6 +53,9 @@ COUNTDOWN_SECONDS = 5
 SHOWN_FIELDS = 40
 SHOWN_LENGTH = 200
 SHOWN_JSON_LENGTH = 3000
+#: A larger JSON body is not shown, and what is nested more deeply neither.
+SHOWN_JSON_BYTES = 10_000
+SHOWN_DEPTH = 20
 
 #: What a page does not show, wherever it stands in a name; and what only counts as a word of its own.
 _SECRETS = re.compile(
@@ -70,7 +73,8 @@ class NotKept(Exception):
     """A form cannot be kept.
 
     Attributes:
-        reason: ``"off"``, ``"method"``, ``"cookie"``, ``"too large"``, ``"unreadable"``, ``"address"`` or ``"store"``.
+        reason: ``"off"``, ``"method"``, ``"cookie"``, ``"origin"``, ``"too large"``, ``"unreadable"``, ``"address"`` or
+            ``"store"``.
     """
 
     def __init__(self, reason: str) -> None:
@@ -84,14 +88,13 @@ class Form:
 
     Attributes:
         requirement: what has to be satisfied before it is shown: what its door demanded; ``None`` for nothing.
-        path: where it was sent to: path and query, as `get_full_path()` gives them.
+        host: where it was sent to, as `get_host()` gives it.
+        path: the same: path and query, as `get_full_path()` gives them.
         content_type: its own, parameters included.
         referer: the page that it was sent from, as the browser said.
         back: where to go instead of sending it.
         by_itself: whether its page may send it without a press: the browser says that it came from a page of
             this site, and whoever filled it in was signed in.
-        is_checked: whether Django's CSRF check has passed it, or the browser's word is as good. Otherwise its own token
-            stays in it, for the view to judge by.
         shown: what its page shows of it, see :func:`_shown`.
     """
 
@@ -102,7 +105,7 @@ class Form:
     referer: str
     back: str
     by_itself: bool
-    is_checked: bool
+    host: str
     shown: Mapping[str, Any]
     body: bytes = field(repr=False)
 
@@ -259,7 +262,7 @@ def restore(request: HttpRequest) -> HttpResponse | None:
     token = request.POST.get(CSRF_FIELD, "")
     if not session.take_form(request, form.id, conf.current(), now=clock.now()):
         return _gone(request, "used")
-    _replace(request, form, token if form.is_checked else "")
+    _replace(request, form, token)
     logger.info("Form restored", extra={"event": "form_restored", "user_pk": request.user.pk})
     return None
 
@@ -290,7 +293,13 @@ def _url(id: str) -> str:  # noqa: A002 - the word for it
 def _is_wanted(request: HttpRequest) -> bool:
     """Whether the door of the view says nothing else, see `gate.mark`."""
     match = request.resolver_match
-    return match is None or getattr(match.func, "stepup_keep_form", True) is True
+    is_wanted = match is None or getattr(match.func, "stepup_keep_form", True) is True
+    return is_wanted and not getattr(request, "_stepup_keep_no_form", False)
+
+
+def keep_none(request: HttpRequest) -> None:
+    """Whatever this request brings is not kept: its door says so, where nobody may see it on the view."""
+    request._stepup_keep_no_form = True  # type: ignore[attr-defined]
 
 
 def _open(request: HttpRequest, id: str) -> tuple[Form | None, str]:  # noqa: A002 - the word for it
@@ -303,9 +312,10 @@ def _open(request: HttpRequest, id: str) -> tuple[Form | None, str]:  # noqa: A0
     from stepup import vault  # brings cryptography
 
     try:
-        return Form.unpack(vault.unlock(locked, purpose=_PURPOSE)), ""
+        form = Form.unpack(vault.unlock(locked, purpose=_PURPOSE))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None, "unreadable"
+    return (form, "") if form.host == request.get_host() else (None, "host")
 
 
 def _gone(request: HttpRequest, reason: str) -> HttpResponse:
@@ -327,10 +337,11 @@ def _form_of(request: HttpRequest, requirement: Requirement | None, *, path: str
     is_own = _is_same_origin(request)
     # Where nobody was signed in yet, it may be somebody else who signs in, at a computer that others use too.
     by_itself = is_own and request.user.is_authenticated
-    # Where the check has not been made, the view may make its own, and a new token would answer it for a stranger.
-    is_checked = is_own or getattr(request, "csrf_processing_done", False)
+    if not is_own and not getattr(request, "csrf_processing_done", False):
+        # Nobody has looked whose form it is. Sent from here, with a new token, it would be this site's own.
+        raise NotKept("origin")
     try:
-        content_type, body = _body(request, most, without_token=is_checked)
+        content_type, body = _body(request, most)
         shown = _shown(request, body)
     except (RawPostDataException, MultiPartParserError, SuspiciousOperation, BadRequest, OSError, ValueError):
         # UnreadablePostError is an OSError, RequestDataTooBig and its like are SuspiciousOperations.
@@ -345,18 +356,21 @@ def _form_of(request: HttpRequest, requirement: Requirement | None, *, path: str
         referer=request.headers.get("Referer", ""),
         back=back,
         by_itself=by_itself,
-        is_checked=is_checked,
+        host=request.get_host(),
         shown=shown,
         body=body,
     )
 
 
-def _body(request: HttpRequest, most: int, *, without_token: bool) -> tuple[str, bytes]:
-    """A form's content type and body; made anew for one whose body was read and taken apart by Django's CSRF check."""
+def _body(request: HttpRequest, most: int) -> tuple[str, bytes]:
+    """A form's content type and body; made anew for one whose body was read and taken apart by Django's CSRF check.
+
+    Without its token: it is sent with a new one.
+    """
     if request.content_type == _MULTIPART:
-        return _multipart(request, most, without_token=without_token)
+        return _multipart(request, most)
     body = request.body
-    if request.content_type == _URLENCODED and without_token:
+    if request.content_type == _URLENCODED:
         body = b"&".join(part for part in body.split(b"&") if _name_in(part) != CSRF_FIELD)
     return request.META.get("CONTENT_TYPE", ""), body
 
@@ -365,12 +379,12 @@ def _name_in(part: bytes) -> str:
     return unquote_plus(part.partition(b"=")[0].decode("latin-1"))
 
 
-def _multipart(request: HttpRequest, most: int, *, without_token: bool) -> tuple[str, bytes]:
+def _multipart(request: HttpRequest, most: int) -> tuple[str, bytes]:
     from urllib3.filepost import encode_multipart_formdata
 
     if not hasattr(request, "_post") and getattr(request, "_read_started", False) and not hasattr(request, "_body"):
         raise ValueError("somebody else has read it, and Django would say that it is empty")
-    fields = [(name, value) for name, value in _pairs(request.POST) if not (without_token and name == CSRF_FIELD)]
+    fields = [(name, value) for name, value in _pairs(request.POST) if name != CSRF_FIELD]
     files: list[tuple[str, UploadedFile[Any]]] = _pairs(request.FILES)
     if sum(most + 1 if file.size is None else file.size for _name, file in files) > most:
         raise NotKept("too large")
@@ -459,7 +473,7 @@ def _shown(request: HttpRequest, body: bytes) -> dict[str, Any]:
             {"name": _short(name), "value": _short(file.name or ""), "size": file.size}
             for name, file in _pairs(request.FILES)
         ]
-    elif kind == "application/json" or kind.endswith("+json"):
+    elif len(body) <= SHOWN_JSON_BYTES and (kind == "application/json" or kind.endswith("+json")):
         try:
             text = json.dumps(_masked(json.loads(body)), indent=2, ensure_ascii=False)
         except (ValueError, RecursionError):
@@ -473,11 +487,13 @@ def _shown(request: HttpRequest, body: bytes) -> dict[str, Any]:
     }
 
 
-def _masked(value: Any) -> Any:
+def _masked(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, (dict, list)) and depth == SHOWN_DEPTH:
+        return "…"  # laid out for people, what is nested deeply takes a thousand times as much
     if isinstance(value, dict):
-        return {name: _MASK if _is_secret(name) else _masked(inside) for name, inside in value.items()}
+        return {name: _MASK if _is_secret(name) else _masked(inside, depth + 1) for name, inside in value.items()}
     if isinstance(value, list):
-        return [_masked(inside) for inside in value]
+        return [_masked(inside, depth + 1) for inside in value]
     return _short(value) if isinstance(value, str) else value
 
 
@@ -486,4 +502,6 @@ def _is_secret(name: str) -> bool:
 
 
 def _short(text: str, length: int = SHOWN_LENGTH) -> str:
+    # JSON can hold half a character, which no page can.
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= length else f"{text[:length]}…"

@@ -99,6 +99,21 @@ class Decorated(View):
         return see(request)
 
 
+class OnMethod(View):
+    @method_decorator(mfa_required(keep_form=False))
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return see(request)
+
+
+def hidden(view: Any) -> Any:
+    """A decorator that hides what others have noted on a view."""
+
+    def inner(request: HttpRequest) -> Any:
+        return view(request)
+
+    return inner
+
+
 class Upper(MemoryFileUploadHandler):
     """An upload handler of a view's own."""
 
@@ -155,6 +170,9 @@ urlpatterns = [
     path("both/", stepup_required("mfa", "sudo")(plain)),
     path("both-picked/", stepup_required(lambda request: ("mfa", "sudo"))(plain)),
     path("exempt/", csrf_exempt(mfa_required(plain))),
+    path("not-keeping-method/", OnMethod.as_view()),
+    path("not-keeping-hidden/", hidden(mfa_required(keep_form=False)(plain))),
+    path("not-keeping-hidden-class/", hidden(NotKeeping.as_view())),
     path("exempt-protected/", csrf_exempt(mfa_required(csrf_protect(plain)))),
     path("uploading/", uploading),
     path("streaming/", csrf_exempt(streaming)),
