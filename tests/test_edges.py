@@ -27,7 +27,7 @@ from django.test import RequestFactory
 from django.test.signals import template_rendered
 from django.utils.functional import SimpleLazyObject
 
-from stepup import Requirement, challenge, clock, conf, gate, session, signals
+from stepup import Requirement, challenge, clock, conf, gate, kept, session, signals
 from stepup.assurance import MAX_MAX_AGE, MAX_VALUE_LENGTH, MAX_VALUES, SATISFIED, Decision, Evidence, Unmet, evaluate
 from stepup.dialects import MULTI_FACTOR
 from stepup.exceptions import ClaimError
@@ -991,6 +991,16 @@ def test_a_view_is_marked_with_what_it_requires_and_looks_after_sign_in_itself()
     assert (view.stepup_requirement, view.login_required) == ("mfa", False)  # type: ignore[attr-defined]
 
 
+def test_a_view_knows_all_its_doors_and_whether_one_of_them_keeps_no_forms() -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        return shown(request)
+
+    marked: Any = gate.mark(gate.mark(view, "mfa"), "sudo", "mixin")
+    assert marked.stepup_doors == (("mixin", "sudo"), ("decorator", "mfa"))
+    assert not hasattr(marked, "stepup_keep_form")
+    assert vars(gate.mark(view, "mfa", keep_form=False))["stepup_keep_form"] is False
+
+
 def test_what_is_raised_says_what_it_needs() -> None:
     assert str(StepUpRequired()) == "This needs a step-up."
     assert StepUpRequired().requirement == "mfa"
@@ -1137,14 +1147,15 @@ class Counted:
         return True
 
 
+@pytest.mark.parametrize("needs", ["mfa", Aged("mfa", 60)])
 @pytest.mark.parametrize("is_lazy", [False, True])
 @pytest.mark.parametrize("is_loaded", [False, True])
-def test_what_is_plainly_allowed_is_so_at_a_glance(is_lazy: bool, is_loaded: bool) -> None:
+def test_what_is_plainly_allowed_is_so_at_a_glance(needs: gate.Needs, is_lazy: bool, is_loaded: bool) -> None:
     anna = Counted()
     user: Any = SimpleLazyObject(lambda: anna) if is_lazy else anna
     if is_loaded:
         str(user)
-    assert gate.check(ask(user=user, held={"stepup": PROVED}), "mfa") is None
+    assert gate.check(ask(user=user, held={"stepup": PROVED}), needs) is None
     assert anna.asked == 1
 
 
@@ -1210,6 +1221,125 @@ def test_demanding_lets_on_who_has_proved_it_and_has_the_page_kept_out_of_caches
     assert not gate.is_remembered(refused)
 
 
+@pytest.mark.parametrize("needs", ["sudo", lambda request: {"/a/": "sudo"}[request.path]])
+def test_demanding_from_asynchronous_code_is_demanding(needs: Any) -> None:
+    fresh = {"stepup": PROVED}
+    for asked, is_allowed in [(ask(user=ANNA, held=fresh), True), (ask(user=ANNA), False), (ask(held=fresh), False)]:
+        for demand in (gate.demand, async_to_sync(gate.ademand)):
+            asked._stepup_protected = False
+            if is_allowed:
+                demand(asked, needs)
+            else:
+                with pytest.raises(StepUpRequired) as caught:
+                    demand(asked, needs)
+                assert caught.value.requirement is needs
+            assert gate.is_remembered(asked) is is_allowed
+    with pytest.raises(StepUpRequired) as caught:
+        async_to_sync(gate.ademand)(ask(user=ANNA))
+    assert caught.value.requirement == "mfa"
+
+
+def test_what_was_raised_is_answered_by_what_it_needs_and_by_nothing_where_that_is_there(
+    endpoint: str, settings: Any
+) -> None:
+    for reported in ([], ["mfa"]):
+        # The view has been left already, so what is only reported is enforced.
+        settings.STEPUP = {**settings.STEPUP, "REPORT_ONLY": reported}
+        for needs in ("mfa", lambda request: {"/a/": "mfa"}[request.path]):
+            assert gate.refuse(ask(user=ANNA, held={"stepup": PROVED}), needs) is None
+            for user, error in [(ANNA, "insufficient_user_authentication"), (None, "login_required")]:
+                answer = gate.refuse(ask(user=user, accept="application/json"), needs)
+                assert answer is not None
+                assert answer.status_code == 401
+                said = json.loads(answer.content)
+                assert (said["error"], said["requirement"]) == (error, "mfa")
+    request = ask(user=ANNA, accept="application/json")
+    (sent,) = heard(signals.challenged, lambda: gate.refuse(request, "mfa"))
+    assert sent["request"] is request
+    assert sent["decision"].unmet == (Unmet("amr", "missing", ("mfa",)),)
+
+
+@pytest.mark.parametrize("check", [gate.check, async_to_sync(gate.acheck)])
+def test_a_post_that_stands_for_a_form_that_is_not_there_is_refused_whatever_has_been_proved(
+    endpoint: str, check: Any
+) -> None:
+    marked, held = "/a/?stepup_kept=x", {"stepup": PROVED}
+    for path, method, status in [
+        (marked, "POST", 410),
+        ("/a/", "POST", None),
+        (marked, "GET", None),
+        (marked, "PUT", None),
+    ]:
+        answer = check(ask(path, user=ANNA, held=held, method=method), "mfa")
+        assert (answer and answer.status_code) == status, (path, method)
+        refused = check(ask(path, user=ANNA, method=method, accept="application/json"), "mfa")
+        assert refused.status_code == (status or 401), (path, method)
+    for restored in (gate.restore, async_to_sync(gate.arestore)):
+        assert restored(ask(marked, user=ANNA, held=held, method="POST")).status_code == 410  # type: ignore[union-attr]
+        assert restored(ask(user=ANNA, held=held, method="POST")) is None
+
+
+@pytest.fixture
+def tried_out(settings: Any) -> None:
+    settings.STEPUP = {**settings.STEPUP, "REPORT_ONLY": ["mfa"]}
+
+
+def test_a_door_that_only_reports_lets_a_view_be_asked_with_what_it_was_given_and_leaves_no_trace(
+    tried_out: None,
+) -> None:
+    def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return HttpResponse(f"{request.path} {args} {kwargs}")
+
+    async def aview(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return view(request, *args, **kwargs)
+
+    for held in ({"stepup": PROVED}, {}):
+        for user in (ANNA, None):
+            for answer in (
+                gate.guard(ask(user=user, held=held), "mfa", view, 1, b=2),
+                async_to_sync(gate.aguard)(ask(user=user, held=held), "mfa", aview, 1, b=2),
+            ):
+                assert answer.content.decode() == "/a/ (1,) {'b': 2}"
+                assert "Cache-Control" not in answer
+            assert gate.check(ask(user=user, held=held), "mfa") is None
+            assert async_to_sync(gate.acheck)(ask(user=user, held=held), "mfa") is None
+
+
+def test_where_one_of_two_doors_is_enforced_the_page_is_kept_out_of_caches(tried_out: None, endpoint: str) -> None:
+    answer = gate.guard(ask(user=ANNA, held={"stepup": PROVED}), ("mfa", "sudo"), shown)
+    assert "no-store" in answer["Cache-Control"]
+
+
+def test_what_is_only_reported_is_satisfied_by_whoever_is_signed_in(tried_out: None) -> None:
+    for decide in (gate.decide, async_to_sync(gate.adecide)):
+        assert decide(ask(user=ANNA), "mfa") is SATISFIED
+        assert decide(ask(), "mfa").unmet == (Unmet("sub", "missing"),)
+        assert decide(ask(user=ANNA), ("mfa", "sudo")).unmet == (Unmet("auth_time", "missing"),)
+
+
+def test_code_that_demands_what_is_only_reported_goes_on_and_it_is_reported(tried_out: None, endpoint: str) -> None:
+    for demand in (gate.demand, async_to_sync(gate.ademand)):
+        for user, unmet in [(ANNA, Unmet("amr", "missing", ("mfa",))), (None, Unmet("sub", "missing"))]:
+            request = ask(user=user)
+            (sent,) = heard(signals.reported, lambda demand=demand, request=request: demand(request, "mfa"))  # type: ignore[misc]
+            assert sent["request"] is request
+            assert sent["requirement"].name == "mfa"
+            assert sent["decision"].unmet == (unmet,)
+            assert not gate.is_remembered(request)
+        satisfied = ask(user=ANNA, held={"stepup": PROVED})
+        assert not heard(signals.reported, lambda demand=demand, request=satisfied: demand(request, "mfa"))  # type: ignore[misc]
+
+
+def test_where_every_page_needs_a_sign_in_a_door_that_only_reports_does_so_too(tried_out: None, settings: Any) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
+    for check in (gate.check, async_to_sync(gate.acheck)):
+        answer = check(ask(), "mfa")
+        assert answer is not None
+        assert answer.status_code == 302
+        assert answer["Location"].endswith("?next=/a/%3Fb%3Dc")
+        assert check(ask(user=ANNA), "mfa") is None
+
+
 def test_nothing_is_required_of_who_is_signed_in_where_nothing_is_enforced(settings: Any) -> None:
     settings.STEPUP = {**settings.STEPUP, "CLIENTS_WITH_MFA": ["another"]}
     assert gate.decide(ask(user=ANNA), "mfa") is SATISFIED
@@ -1257,6 +1387,22 @@ def test_what_was_proved_on_the_way_is_fresh_for_its_page_once(
         assert not gate.decide(again, requirement), "another request does not"
     else:
         assert decision.unmet == (Unmet("amr", "stale", ("mfa",)),)
+
+
+def test_what_was_proved_on_the_way_stays_fresh_while_a_kept_form_is_read_and_to_read_it_uses_nothing_up() -> None:
+    form = kept.Form(
+        id="x", requirement=None, path="/a/", content_type="", referer="", back="/", by_itself=False, is_checked=True,
+        shown={}, body=b"",
+    )  # fmt: skip
+    requirement = Requirement(amr=("mfa",), max_age=5)
+    proofs = {"proofs": {"amr": {"mfa": NOW - 130}}}
+    for read, is_allowed in [(0, True), (119, True), (121, False)]:
+        looks, sends = (settled(NOW - 130, form.url, NOW - read, **proofs) for _ in range(2))
+        looks._stepup_shown = sends._stepup_kept = form
+        assert gate.decide(looks, requirement).satisfied is is_allowed
+        assert "stepup_settled" in looks.session
+        assert gate.decide(sends, requirement).satisfied is is_allowed
+        assert ("stepup_settled" in sends.session) is not is_allowed
 
 
 # The answer to an unmet requirement
