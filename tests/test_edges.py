@@ -97,6 +97,36 @@ NOW = 1_700_000_000
         ({"amr": ["mfa"], "essential": 1}, "essential: must be True or False"),
         ({"amr": ["mfa"], "prompt": ""}, "prompt: must be a string, and not empty"),
         ({"amr": ["mfa"], "name": None}, "name: must be a string"),
+        *(
+            (
+                {"submit_max_age": submit, **rest},
+                "submit_max_age: must be a whole number of seconds from max_age to 1000000000",
+            )
+            for submit, rest in [
+                (4, {"max_age": 5}),
+                (6.0, {"max_age": 5}),
+                (10**9 + 1, {"max_age": 5}),
+                (True, {"max_age": 0}),
+                (4, {"amr": ["mfa"]}),
+            ]
+        ),
+        *(
+            ({"amr": ["mfa"], "step_up_url": page}, "step_up_url: must be a URL name, or a path of this site")
+            for page in ("a/b", "//a.example/", "https://a.example/", "a b", " ", "a\x00", "/a\x00", None, 5)
+        ),
+        (
+            {"amr": ["mfa"], "documentation_url": "a"},
+            "documentation_url: must be an http or https URL, or a path of this site",
+        ),
+        ({"amr": ["mfa"], "enrol_url": None}, "enrol_url: must be an http or https URL, or a path of this site"),
+        ({"amr": ["mfa"], "unenrolled": "enrol"}, "unenrolled: must be 'deny', or 'enrol' beside an enrol_url"),
+        (
+            {"amr": ["mfa"], "unenrolled": "x", "enrol_url": "/a"},
+            "unenrolled: must be 'deny', or 'enrol' beside an enrol_url",
+        ),
+        ({"also": {"max_age": 5}}, "also: must be a list of requirements"),
+        ({"also": [5]}, "also: must be a dictionary"),
+        ({"also": [{"max_age": 5, "name": 5}]}, "name: must be a string"),
         ({}, "demands no proof: set amr, acr, claims or max_age"),
     ],
 )
@@ -109,6 +139,50 @@ def test_what_is_wrong_with_a_requirement_is_said(fields: dict[str, Any], compla
 @pytest.mark.parametrize("max_age", [0, MAX_MAX_AGE])
 def test_the_least_and_the_greatest_max_age_are_allowed(max_age: int) -> None:
     assert Requirement(max_age=max_age).max_age == max_age
+
+
+@pytest.mark.parametrize("submit_max_age", [300, 301, MAX_MAX_AGE])
+def test_what_is_sent_may_be_proved_as_long_ago_as_the_page_or_longer(submit_max_age: int) -> None:
+    assert Requirement(max_age=300, submit_max_age=submit_max_age).for_submission() == Requirement(
+        max_age=submit_max_age
+    )
+
+
+@pytest.mark.parametrize("page", ["second-factor", "two_factor:login", "/", "/second-factor/?a=b"])
+def test_a_page_of_the_sites_own_is_named_or_a_path(page: str) -> None:
+    assert Requirement(amr=("otp",), step_up_url=page).step_up_url == page
+
+
+def test_of_several_requirements_as_plain_values_each_has_its_name() -> None:
+    both = Requirement(
+        name="both",
+        acr=("a",),
+        also=[Requirement(name="one", amr=("mfa",)), {"max_age": 5, "name": "two"}, {"max_age": 6}],  # type: ignore[arg-type]
+    )
+    assert both.to_mapping() == {
+        "acr": ["a"],
+        "also": [{"amr": ["mfa"], "name": "one"}, {"max_age": 5, "name": "two"}, {"max_age": 6, "name": ""}],
+    }
+    assert [part.name for part in both.parts] == ["both", "one", "two", ""]
+    assert Requirement.all_of(*both.also).name == "one & two"
+
+
+def test_all_of_one_is_that_one_and_of_two_names_for_the_same_each_counts() -> None:
+    one, two = Requirement(name="one", amr=("mfa",)), Requirement(name="two", amr=("mfa",))
+    assert Requirement.all_of(one) is one
+    assert Requirement.all_of(one, one) is one
+    assert [part.name for part in Requirement.all_of(one, two, one).parts] == ["one", "two"]
+
+
+def test_a_requirement_of_several_that_is_wide_enough_already_is_required_as_it_is() -> None:
+    both = Requirement(max_age=300, also=(Requirement(amr=("mfa",), max_age=200),))
+    assert both.within(200) is both
+    assert both.for_submission() is both
+    half = both.within(250)
+    assert [part.max_age for part in half.parts] == [300, 250]
+    timeless = Requirement(acr=("a",), also=(Requirement(max_age=5, submit_max_age=9),))
+    assert [part.max_age for part in timeless.within(7).parts] == [None, 7]
+    assert [part.max_age for part in timeless.for_submission().parts] == [None, 9]
 
 
 def test_what_is_no_mapping_or_has_unknown_keys_is_no_requirement() -> None:
@@ -176,6 +250,75 @@ def test_a_proof_counts_to_the_last_second(auth_time: float | None, reason: str)
     decision = evaluate(evidence, requirement, now=NOW, leeway=30)
     is_proved = Decision(expires=(auth_time or 0) + 300)
     assert decision == (Decision((Unmet("amr", reason, ("mfa",)),)) if reason else is_proved)
+
+
+def test_what_was_recorded_at_a_time_that_nobody_says_is_as_old_as_that_where_no_age_is_required() -> None:
+    requirement = Requirement(amr=("mfa",))
+    for age, leeway, reason in [
+        (100, 0, ""),
+        (101, 0, "stale"),
+        (130, 30, ""),
+        (131, 30, "stale"),
+        (-31, 30, "future"),
+    ]:
+        evidence = Evidence(
+            issuer="i", subject="s", proofs={"amr": {"mfa": None}}, recorded={"amr": {"mfa": NOW - age}}
+        )
+        decision = evaluate(evidence, requirement, now=NOW, leeway=leeway, limit=100)
+        is_proved = Decision(expires=NOW - age + 100)
+        assert decision == (Decision((Unmet("amr", reason, ("mfa",)),)) if reason else is_proved)
+        assert evaluate(evidence, requirement, now=NOW, leeway=leeway) is SATISFIED
+        asked = dataclasses.replace(requirement, max_age=1000)
+        unknown = Decision((Unmet("amr", "time_unknown", ("mfa",)),))
+        assert evaluate(evidence, asked, now=NOW, leeway=leeway, limit=100) == unknown
+        assert evaluate(evidence, asked, now=NOW, leeway=leeway) == unknown
+
+
+def test_no_evidence_is_older_than_the_limit_whatever_is_required() -> None:
+    evidence = Evidence(issuer="i", subject="s", auth_time=NOW - 50, proofs={"amr": {"mfa": NOW - 90}})
+    for max_age, limit, expires in [
+        (None, 90, NOW),
+        (None, 89, None),
+        (90, 1000, NOW),
+        (1000, 95, NOW + 5),
+        (1000, 89, None),
+    ]:
+        decision = evaluate(evidence, Requirement(amr=("mfa",), max_age=max_age), now=NOW, limit=limit)
+        assert (decision.satisfied, decision.expires) == (expires is not None, expires)
+    several = Requirement(max_age=60, also=(Requirement(amr=("mfa",), max_age=95), Requirement(amr=("mfa",))))
+    assert evaluate(evidence, several, now=NOW).expires == NOW + 5
+    assert evaluate(evidence, Requirement(amr=("mfa",), also=(several,)), now=NOW).expires == NOW + 5
+
+
+def test_the_youngest_of_the_values_that_would_do_says_until_when() -> None:
+    for times in ({"a": NOW - 9, "b": NOW - 5}, {"b": NOW - 5, "a": NOW - 9}, {"a": None, "b": NOW - 5}):
+        evidence = Evidence(issuer="i", subject="s", proofs={"acr": times})
+        assert evaluate(evidence, Requirement(acr=("a", "b"), max_age=10), now=NOW) == Decision(expires=NOW + 5)
+
+
+def test_it_is_taken_down_when_something_came_of_which_nobody_says_when_it_was_proved() -> None:
+    said = {"iss": "i", "sub": "s", "amr": ["mfa"], "acrs": "c"}
+    untimed = Evidence.from_claims(said, proof_claims=["acrs"], now=NOW)
+    assert untimed.recorded == {"amr": {"mfa": NOW}, "acrs": {"c": NOW}}
+    assert untimed.proofs == {"amr": {"mfa": None}, "acrs": {"c": None}}
+    assert Evidence.from_claims(said, proof_claims=["acrs"]).recorded == {}
+    timed = Evidence.from_claims({**said, "auth_time": 5}, now=NOW)
+    assert (timed.recorded, timed.proofs) == ({}, {"amr": {"mfa": 5}})
+
+
+@pytest.mark.parametrize(("renewal", "at"), [(False, 20), (True, 10)])
+def test_a_renewal_makes_nothing_younger_of_which_nobody_says_the_time(renewal: bool, at: int) -> None:
+    def came(now: int, *methods: str, **more: Any) -> Evidence:
+        return Evidence.from_claims({"iss": "i", "sub": "s", "amr": [*methods], **more}, now=now)
+
+    both = came(10, "mfa", "pwd").add(came(20, "mfa", "hwk"), renewal=renewal)
+    assert both.recorded == {"amr": {"mfa": at, "hwk": 20, "pwd": 10}}
+    assert both.proofs == {"amr": {"mfa": None, "pwd": None, "hwk": None}}
+    late = came(20, "mfa").add(came(10, "mfa"), renewal=renewal)
+    assert late.recorded == {"amr": {"mfa": 20}}
+    timed = came(10, "mfa").add(came(20, "mfa", auth_time=15), renewal=renewal)
+    assert (timed.recorded, timed.proofs) == ({}, {"amr": {"mfa": 15}})
+    assert came(20, "mfa", auth_time=15).add(came(30, "mfa"), renewal=renewal) == came(20, "mfa", auth_time=15)
 
 
 def test_without_leeway_none_is_given() -> None:
