@@ -1646,9 +1646,11 @@ def test_what_was_proved_on_the_way_is_fresh_for_its_page_once(
         assert decision.unmet == (Unmet("amr", "stale", ("mfa",)),)
 
 
-def test_what_was_proved_on_the_way_stays_fresh_while_a_kept_form_is_read_and_to_read_it_uses_nothing_up() -> None:
+def test_what_was_proved_on_the_way_stays_fresh_while_a_kept_form_is_read_and_to_read_it_uses_nothing_up(
+    db: None,
+) -> None:
     form = kept.Form(
-        id="x", requirement=None, path="/a/", content_type="", referer="", back="/", by_itself=False, is_checked=True,
+        id="x", requirement=None, path="/a/", content_type="", referer="", back="/", by_itself=False, host="testserver",
         shown={}, body=b"",
     )  # fmt: skip
     requirement = Requirement(amr=("mfa",), max_age=5)
