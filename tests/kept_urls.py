@@ -6,6 +6,7 @@ import base64
 import hashlib
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.files.uploadhandler import MemoryFileUploadHandler
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -99,6 +100,10 @@ class Decorated(View):
         return see(request)
 
 
+async def asee(request: HttpRequest) -> HttpResponse:
+    return await sync_to_async(see)(request)
+
+
 class OnMethod(View):
     @method_decorator(mfa_required(keep_form=False))
     def post(self, request: HttpRequest) -> HttpResponse:
@@ -108,10 +113,13 @@ class OnMethod(View):
 def hidden(view: Any) -> Any:
     """A decorator that hides what others have noted on a view."""
 
+    async def ainner(request: HttpRequest) -> Any:
+        return await view(request)
+
     def inner(request: HttpRequest) -> Any:
         return view(request)
 
-    return inner
+    return ainner if iscoroutinefunction(view) else inner
 
 
 class Upper(MemoryFileUploadHandler):
@@ -171,6 +179,7 @@ urlpatterns = [
     path("both-picked/", stepup_required(lambda request: ("mfa", "sudo"))(plain)),
     path("exempt/", csrf_exempt(mfa_required(plain))),
     path("not-keeping-method/", OnMethod.as_view()),
+    path("not-keeping-hidden-async/", hidden(mfa_required(keep_form=False)(asee))),
     path("not-keeping-hidden/", hidden(mfa_required(keep_form=False)(plain))),
     path("not-keeping-hidden-class/", hidden(NotKeeping.as_view())),
     path("exempt-protected/", csrf_exempt(mfa_required(csrf_protect(plain)))),

@@ -393,7 +393,15 @@ def test_a_form_is_kept_for_the_host_that_it_was_sent_to(anna: Browser, settings
     assert anna.press(page).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/not-keeping-method/", "/not-keeping-hidden/", "/not-keeping-hidden-class/"])
+HIDDEN = [
+    "/not-keeping-method/",
+    "/not-keeping-hidden/",
+    "/not-keeping-hidden-class/",
+    "/not-keeping-hidden-async/",
+]
+
+
+@pytest.mark.parametrize("path", HIDDEN)
 def test_a_door_that_nobody_sees_on_the_view_keeps_no_form_either(
     anna: Browser, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
