@@ -70,7 +70,8 @@ class NotKept(Exception):
     """A form cannot be kept.
 
     Attributes:
-        reason: ``"off"``, ``"method"``, ``"cookie"``, ``"too large"``, ``"unreadable"``, ``"address"`` or ``"store"``.
+        reason: ``"off"``, ``"method"``, ``"origin"``, ``"cookie"``, ``"too large"``, ``"unreadable"``, ``"address"`` or
+            ``"store"``.
     """
 
     def __init__(self, reason: str) -> None:
@@ -90,8 +91,6 @@ class Form:
         back: where to go instead of sending it.
         by_itself: whether its page may send it without a press: the browser says that it came from a page of
             this site, and whoever filled it in was signed in.
-        is_checked: whether Django's CSRF check has passed it, or the browser's word is as good. Otherwise its own token
-            stays in it, for the view to judge by.
         shown: what its page shows of it, see :func:`_shown`.
     """
 
@@ -102,7 +101,6 @@ class Form:
     referer: str
     back: str
     by_itself: bool
-    is_checked: bool
     shown: Mapping[str, Any]
     body: bytes = field(repr=False)
 
@@ -152,6 +150,8 @@ def keep(request: HttpRequest, requirement: Requirement | None, *, path: str, ba
         raise NotKept("off")
     if request.method != "POST":
         raise NotKept("method")
+    if restored is None and not _is_own(request):
+        raise NotKept("origin")
     if not session.is_on_server(request.session):
         raise NotKept("cookie")
     most = settings.keep_forms_bytes
@@ -186,6 +186,7 @@ def not_kept(request: HttpRequest, reason: str) -> str:
         "unreadable": _("It could not be kept until you have done so."),
         "store": _("It could not be kept until you have done so."),
         "address": _("It could not be kept until you have done so."),
+        "origin": _("Nothing says that it came from a page of this site, so it was not kept."),
         "cookie": _("This site keeps nothing on its server between two pages, so it could not keep your form."),
     }.get(reason, "")
 
@@ -259,7 +260,7 @@ def restore(request: HttpRequest) -> HttpResponse | None:
     token = request.POST.get(CSRF_FIELD, "")
     if not session.take_form(request, form.id, conf.current(), now=clock.now()):
         return _gone(request, "used")
-    _replace(request, form, token if form.is_checked else "")
+    _replace(request, form, token)
     logger.info("Form restored", extra={"event": "form_restored", "user_pk": request.user.pk})
     return None
 
@@ -324,13 +325,10 @@ def _gone(request: HttpRequest, reason: str) -> HttpResponse:
 def _form_of(request: HttpRequest, requirement: Requirement | None, *, path: str, back: str, most: int) -> Form:
     if _length(request) > most:
         raise NotKept("too large")
-    is_own = _is_same_origin(request)
     # Where nobody was signed in yet, it may be somebody else who signs in, at a computer that others use too.
-    by_itself = is_own and request.user.is_authenticated
-    # Where the check has not been made, the view may make its own, and a new token would answer it for a stranger.
-    is_checked = is_own or getattr(request, "csrf_processing_done", False)
+    by_itself = _is_same_origin(request) and request.user.is_authenticated
     try:
-        content_type, body = _body(request, most, without_token=is_checked)
+        content_type, body = _body(request, most)
         shown = _shown(request, body)
     except (RawPostDataException, MultiPartParserError, SuspiciousOperation, BadRequest, OSError, ValueError):
         # UnreadablePostError is an OSError, RequestDataTooBig and its like are SuspiciousOperations.
@@ -345,18 +343,17 @@ def _form_of(request: HttpRequest, requirement: Requirement | None, *, path: str
         referer=request.headers.get("Referer", ""),
         back=back,
         by_itself=by_itself,
-        is_checked=is_checked,
         shown=shown,
         body=body,
     )
 
 
-def _body(request: HttpRequest, most: int, *, without_token: bool) -> tuple[str, bytes]:
+def _body(request: HttpRequest, most: int) -> tuple[str, bytes]:
     """A form's content type and body; made anew for one whose body was read and taken apart by Django's CSRF check."""
     if request.content_type == _MULTIPART:
-        return _multipart(request, most, without_token=without_token)
+        return _multipart(request, most)
     body = request.body
-    if request.content_type == _URLENCODED and without_token:
+    if request.content_type == _URLENCODED:
         body = b"&".join(part for part in body.split(b"&") if _name_in(part) != CSRF_FIELD)
     return request.META.get("CONTENT_TYPE", ""), body
 
@@ -365,12 +362,12 @@ def _name_in(part: bytes) -> str:
     return unquote_plus(part.partition(b"=")[0].decode("latin-1"))
 
 
-def _multipart(request: HttpRequest, most: int, *, without_token: bool) -> tuple[str, bytes]:
+def _multipart(request: HttpRequest, most: int) -> tuple[str, bytes]:
     from urllib3.filepost import encode_multipart_formdata
 
     if not hasattr(request, "_post") and getattr(request, "_read_started", False) and not hasattr(request, "_body"):
         raise ValueError("somebody else has read it, and Django would say that it is empty")
-    fields = [(name, value) for name, value in _pairs(request.POST) if not (without_token and name == CSRF_FIELD)]
+    fields = [(name, value) for name, value in _pairs(request.POST) if name != CSRF_FIELD]
     files: list[tuple[str, UploadedFile[Any]]] = _pairs(request.FILES)
     if sum(most + 1 if file.size is None else file.size for _name, file in files) > most:
         raise NotKept("too large")
@@ -438,6 +435,15 @@ def _length(request: HttpRequest) -> int:
         return int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:
         return 0
+
+
+def _is_own(request: HttpRequest) -> bool:
+    """Whether a form is one of this site's own: Django's CSRF check has passed it, or the browser says so.
+
+    What is sent later comes from this site, with its cookies. So whatever would have stopped the form, an exempt view's
+    own look at where it came from or a cookie that is not sent across sites, must not be passed in that way.
+    """
+    return _is_same_origin(request) or getattr(request, "csrf_processing_done", False) is True
 
 
 def _is_same_origin(request: HttpRequest) -> bool:
