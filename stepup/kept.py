@@ -49,10 +49,13 @@ READING_SECONDS = 120
 #: After how many seconds the page sends the form by itself, where it may.
 COUNTDOWN_SECONDS = 5
 
-#: How much of a form its page shows: fields, characters of a value, and characters of JSON.
+#: How much of a form its page shows: fields, characters of a name or a value, and characters of JSON.
 SHOWN_FIELDS = 40
 SHOWN_LENGTH = 200
 SHOWN_JSON_LENGTH = 3000
+#: Of which JSON it shows the text: bytes, and how deep one thing may stand in another. Each step indents all below it.
+JSON_BYTES = 10 * 1024
+JSON_DEPTH = 20
 
 #: What a page does not show, wherever it stands in a name; and what only counts as a word of its own.
 _SECRETS = re.compile(
@@ -453,42 +456,55 @@ def _is_same_origin(request: HttpRequest) -> bool:
 
 
 def _shown(request: HttpRequest, body: bytes) -> dict[str, Any]:
-    """What the page shows of a form, in JSON's values: what is secret in it goes no further than the form itself."""
-    kind, rows, text = request.content_type or "", [], ""
+    """What the page shows of a form, in JSON's values: what is secret in it goes no further than the form itself.
+
+    However much is sent, and whatever it is, it is little.
+    """
+    kind, rows, more, text = request.content_type or "", [], 0, ""
     if kind in (_URLENCODED, _MULTIPART):
+        values = [(name, value) for name, value in _pairs(request.POST) if name != CSRF_FIELD]
+        files = _pairs(request.FILES)
         rows = [
             {"name": _short(name), "value": _MASK if _is_secret(name) and value else _short(value), "size": None}
-            for name, value in _pairs(request.POST)
-            if name != CSRF_FIELD
+            for name, value in values[:SHOWN_FIELDS]
         ]
         rows += [
             {"name": _short(name), "value": _short(file.name or ""), "size": file.size}
-            for name, file in _pairs(request.FILES)
+            for name, file in files[: SHOWN_FIELDS - len(rows)]
         ]
-    elif kind == "application/json" or kind.endswith("+json"):
+        more = len(values) + len(files) - len(rows)
+    elif (kind == "application/json" or kind.endswith("+json")) and len(body) <= JSON_BYTES:
         try:
-            text = json.dumps(_masked(json.loads(body)), indent=2, ensure_ascii=False)
+            text = json.dumps(_masked(json.loads(body), JSON_DEPTH), indent=2, ensure_ascii=False)
         except (ValueError, RecursionError):
             text = ""
     return {
-        "rows": rows[:SHOWN_FIELDS],
-        "more": max(len(rows) - SHOWN_FIELDS, 0),
+        "rows": rows,
+        "more": more,
         "text": _short(text, SHOWN_JSON_LENGTH),
-        "kind": kind,
+        "kind": _short(kind),
         "size": len(body),
     }
 
 
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _MASK if _is_secret(name) else _masked(inside) for name, inside in value.items()}
+def _masked(value: Any, depth: int) -> Any:
+    """JSON as the page shows it.
+
+    Raises:
+        ValueError: it goes deeper than so many steps.
+    """
+    if not isinstance(value, (dict, list)):
+        return _short(value) if isinstance(value, str) else value
+    if not depth:
+        raise ValueError("too deep")
     if isinstance(value, list):
-        return [_masked(inside) for inside in value]
-    return _short(value) if isinstance(value, str) else value
+        return [_masked(inside, depth - 1) for inside in value]
+    return {name: _MASK if _is_secret(name) else _masked(inside, depth - 1) for name, inside in value.items()}
 
 
 def _is_secret(name: str) -> bool:
-    return _SECRETS.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()) is not None
+    # Nobody reads so long a name to the end.
+    return len(name) > SHOWN_LENGTH or _SECRETS.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()) is not None
 
 
 def _short(text: str, length: int = SHOWN_LENGTH) -> str:
