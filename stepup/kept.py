@@ -63,6 +63,8 @@ _SECRETS = re.compile(
     r"(?:^|[^a-z])(?:pwd|pin|puk|tan|otp|totp|cvc|cvv|ssn|key)[0-9]*(?:[^a-z]|$)"
 )
 _MASK = "••••••••"
+#: Surrogates that stand alone; two that belong together are one character here.
+_HALVES = re.compile("[\ud800-\udfff]")
 
 _URLENCODED = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
@@ -508,4 +510,5 @@ def _is_secret(name: str) -> bool:
 
 
 def _short(text: str, length: int = SHOWN_LENGTH) -> str:
-    return text if len(text) <= length else f"{text[:length]}…"
+    """The beginning of a text, fit for a page: JSON may bring halves of characters, which cannot be sent."""
+    return _HALVES.sub("\N{REPLACEMENT CHARACTER}", text if len(text) <= length else f"{text[:length]}…")

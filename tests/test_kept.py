@@ -317,6 +317,35 @@ def test_the_page_shows_of_much_json_the_beginning(anna: Browser) -> None:
     assert len(page.context["shown"]["text"]) == 3001
 
 
+HALVES = r'{"\udfff": "a\ud800", "\ud800b": ["\ud83d\ude00"], "pin\ud800": "\ud800"}'
+SHOWN_HALVES = {"�": "a�", "�b": ["😀"], "pin�": "••••••••"}
+
+
+def test_json_with_halves_of_characters_is_shown_and_sent(anna: Browser) -> None:
+    page = anna.confirm(anna.send("/exempt/", HALVES, content_type="application/json"))
+
+    assert json.loads(page.context["shown"]["text"]) == SHOWN_HALVES
+    anna.press(page)
+    assert base64.b64decode(SEEN[0]["body"]).decode() == HALVES
+
+
+def test_json_with_halves_of_characters_can_be_discarded(anna: Browser) -> None:
+    page = anna.confirm(anna.send("/exempt/", HALVES, content_type="application/json"))
+
+    token = {"csrfmiddlewaretoken": str(page.context["csrf_token"])}
+    assert anna.send(page.context["discard_url"], token).status_code == 303
+    assert "stepup_forms" not in anna.session
+
+
+def test_a_form_with_halves_of_characters_is_shown_as_django_reads_it(anna: Browser) -> None:
+    kind = "application/x-www-form-urlencoded"
+    page = anna.confirm(anna.send("/exempt/", b"a%ED%A0%80=%ED%A0%80", content_type=kind))
+
+    assert [(row["name"], row["value"]) for row in page.context["shown"]["rows"]] == [("a���", "���")]
+    anna.press(page)
+    assert SEEN[0]["post"] == {"a���": ["���"]}
+
+
 @pytest.mark.parametrize(("depth", "is_shown"), [(1, True), (20, True), (21, False), (300, False), (5000, False)])
 def test_the_page_shows_no_json_that_goes_deep(anna: Browser, depth: int, is_shown: bool) -> None:
     body = "[" * depth + "]" * depth
