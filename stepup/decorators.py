@@ -122,12 +122,16 @@ def _door(needs: Needs, keep_form: bool) -> Callable[[Callable[..., Any]], Calla
 
             @wraps(view)
             async def protected(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+                if not keep_form:
+                    gate.keep_no_form(request)
                 return await gate.aguard(request, needs, view, *args, **kwargs)
 
         else:
 
             @wraps(view)
             def protected(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+                if not keep_form:
+                    gate.keep_no_form(request)
                 # `gate.guard` would do, and hand the arguments over twice.
                 refusal = gate.admit(request, needs)
                 if refusal is None:

@@ -221,6 +221,14 @@ def mark(
     return view
 
 
+def keep_no_form(request: HttpRequest) -> None:
+    """Note that a form of this request is kept nowhere, before the gate is asked.
+
+    What :func:`mark` notes on a view cannot be seen where a decorator copies nothing of the function inside.
+    """
+    kept.keep_none(request)
+
+
 def remember(request: HttpRequest) -> None:
     """Note that what this request shows is protected, for the middleware to seal."""
     request._stepup_protected = True  # type: ignore[attr-defined]

@@ -31,7 +31,19 @@ from stepup import clock, conf, session
 from stepup.assurance import Requirement
 from stepup.verdicts import private
 
-__all__ = ["NotKept", "discard", "has_mark", "is_shown_by", "keep", "not_kept", "page", "page_of", "restore", "url_of"]
+__all__ = [
+    "NotKept",
+    "discard",
+    "has_mark",
+    "is_shown_by",
+    "keep",
+    "keep_none",
+    "not_kept",
+    "page",
+    "page_of",
+    "restore",
+    "url_of",
+]
 
 logger = logging.getLogger("stepup")
 
@@ -293,10 +305,21 @@ def _url(id: str) -> str:  # noqa: A002 - the word for it
     return f"{reverse('oidc_authentication_init')}?{urlencode({PARAM: id})}"
 
 
+def keep_none(request: HttpRequest) -> None:
+    """Keep no form that this request brings: its door says so."""
+    cast("Any", request)._stepup_keep_form = False
+
+
 def _is_wanted(request: HttpRequest) -> bool:
-    """Whether the door of the view says nothing else, see `gate.mark`."""
-    match = request.resolver_match
-    return match is None or getattr(match.func, "stepup_keep_form", True) is True
+    """Whether no door says anything else: the one that asks, to the request, or one on the view, see `gate.mark`.
+
+    Of a class-based view also one on the method that takes forms, which is asked after others.
+    """
+    if not getattr(request, "_stepup_keep_form", True):
+        return False
+    view = getattr(request.resolver_match, "func", None)
+    method = getattr(getattr(view, "view_class", None), "post", None)
+    return all(getattr(each, "stepup_keep_form", True) is True for each in (view, method))
 
 
 def _open(request: HttpRequest, id: str) -> tuple[Form | None, str]:  # noqa: A002 - the word for it

@@ -99,6 +99,33 @@ class Decorated(View):
         return see(request)
 
 
+class Method(View):
+    @method_decorator(mfa_required(keep_form=False))
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return see(request)
+
+
+@method_decorator(mfa_required, name="dispatch")
+class MethodInside(Method):
+    """Has a door before that of the method."""
+
+
+def hiding(view: Any) -> Any:
+    """A decorator that copies nothing of the view inside."""
+
+    def hidden(request: HttpRequest) -> Any:
+        return view(request)
+
+    return hidden
+
+
+def ahiding(view: Any) -> Any:
+    async def hidden(request: HttpRequest) -> Any:
+        return await view(request)
+
+    return hidden
+
+
 class Upper(MemoryFileUploadHandler):
     """An upload handler of a view's own."""
 
@@ -164,6 +191,14 @@ urlpatterns = [
     path("not-keeping-class/", NotKeeping.as_view()),
     path("not-keeping-as-view/", Page.as_view(keep_form=False)),
     path("not-keeping-decorated-class/", Decorated.as_view()),
+    path("not-keeping-method/", Method.as_view()),
+    path("not-keeping-method-inside/", MethodInside.as_view()),
+    path("not-keeping-method-by-name/", Method.as_view(), name="by-name-method"),
+    path("not-keeping-hidden/", hiding(mfa_required(keep_form=False)(plain))),
+    path("not-keeping-hidden-async/", ahiding(mfa_required(keep_form=False)(aplain))),
+    path("not-keeping-hidden-class/", hiding(NotKeeping.as_view())),
+    path("not-keeping-hidden-as-view/", hiding(Page.as_view(keep_form=False))),
+    path("not-keeping-hidden-raised/", hiding(stepup_required("sudo", keep_form=False)(raising))),
 ]
 
 DOORS = [

@@ -52,7 +52,7 @@ def site(settings: Any) -> Iterator[None]:
     settings.STEPUP = {
         **settings.STEPUP,
         "REQUIREMENTS": {"sudo": {"max_age": 300}, "never": {"acr": ["urn:never"]}},
-        "PROTECTED_VIEWS": {"by-name": "mfa", "by-name-async": "mfa"},
+        "PROTECTED_VIEWS": {"by-name": "mfa", "by-name-async": "mfa", "by-name-method": "mfa"},
     }
     SEEN.clear()
     clear_url_caches()
@@ -1467,12 +1467,21 @@ def test_a_site_can_switch_it_off(anna: Browser, settings: Any, log: pytest.LogC
         "/not-keeping-as-view/",
         "/not-keeping-decorated-class/",
         "/not-keeping-inside/",
+        "/not-keeping-method/",
+        "/not-keeping-method-inside/",
+        "/not-keeping-method-by-name/",
+        "/not-keeping-hidden/",
+        "/not-keeping-hidden-async/",
+        "/not-keeping-hidden-class/",
+        "/not-keeping-hidden-as-view/",
+        "/not-keeping-hidden-raised/",
     ],
 )
 def test_a_view_can_switch_it_off(anna: Browser, path: str, log: pytest.LogCaptureFixture) -> None:
     response = anna.fill_in(path, FIELDS)
 
     assert why(response, log) == "off"
+    assert "stepup_forms" not in anna.session
     assert response.context["step_up_url"].startswith("/oidc/authenticate/?next=")
 
 
