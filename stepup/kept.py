@@ -102,6 +102,7 @@ class Form:
 
     Attributes:
         requirement: what has to be satisfied before it is shown: what its door demanded; ``None`` for nothing.
+        host: where it was sent to: host and port, as `get_host()` gives them.
         path: where it was sent to: path and query, as `get_full_path()` gives them.
         content_type: its own, parameters included.
         referer: the page that it was sent from, as the browser said.
@@ -113,6 +114,7 @@ class Form:
 
     id: str
     requirement: Requirement | None
+    host: str
     path: str
     content_type: str
     referer: str
@@ -332,9 +334,10 @@ def _open(request: HttpRequest, id: str) -> tuple[Form | None, str]:  # noqa: A0
     from stepup import vault  # brings cryptography
 
     try:
-        return Form.unpack(vault.unlock(locked, purpose=_PURPOSE)), ""
+        form = Form.unpack(vault.unlock(locked, purpose=_PURPOSE))
     except (ValueError, TypeError, KeyError, AttributeError):
         return None, "unreadable"
+    return (form, "") if form.host == request.get_host() else (None, "host")
 
 
 def _gone(request: HttpRequest, reason: str) -> HttpResponse:
@@ -366,6 +369,7 @@ def _form_of(request: HttpRequest, requirement: Requirement | None, *, path: str
     return Form(
         id=get_random_string(22),
         requirement=requirement,
+        host=request.get_host(),
         path=path,
         content_type=content_type,
         referer=request.headers.get("Referer", ""),

@@ -543,6 +543,7 @@ def locked_again(page: Any) -> str:
     form = kept.Form(
         id=query(page.wsgi_request.get_full_path())["kept"],
         requirement=None,
+        host="testserver",
         path="/decorated/",
         content_type="text/plain",
         referer="",
@@ -609,6 +610,24 @@ def test_a_form_goes_where_it_was_sent_to(
     token = {"csrfmiddlewaretoken": str(page.context["csrf_token"])}
 
     assert is_gone(anna.send(change(page.context["action"]), token), caplog, "path")
+    assert SEEN == []
+    assert anna.press(page).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "testserver:8000"])
+def test_a_form_goes_to_the_host_that_it_was_sent_to(
+    anna: Browser, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = anna.confirm(anna.fill_in("/decorated/", FIELDS))
+    token = {"csrfmiddlewaretoken": str(page.context["csrf_token"])}
+    there: dict[str, Any] = {"headers": {**OWN, "Host": host}}
+
+    for response in (
+        anna.press(page, **there),
+        anna.send(page.context["discard_url"], token, **there),
+        anna.client.get(page.context["discard_url"], headers={"Host": host}),
+    ):
+        assert is_gone(response, caplog, "host")
     assert SEEN == []
     assert anna.press(page).status_code == 200
 
