@@ -1,8 +1,9 @@
 """Forms that wait for a step-up: kept on the server, shown to the person afterwards, and sent once.
 
 What is sent again is an ordinary POST to the form's own address, with a CSRF token of its own and nothing else but a
-mark that says which form it stands for. The gate, or the middleware before it, puts the form in its place. So it goes
-through all of the site's middleware, and each door on its way judges it as it would judge any other.
+mark that says which form it stands for. The gate, or the middleware before it, puts the form in its place, when Django
+knows the view and its CSRF check has passed what stands for the form. So each door on its way judges it as it would
+judge any other. Middleware that looks at the form before that, as the request comes in, sees what stands for it.
 """
 
 from __future__ import annotations

@@ -28,12 +28,13 @@ from stepup import clock, conf, kept, session, vault
 from stepup.models import SessionLink
 from stepup.testing.driver import Person
 from stepup.testing.provider.launcher import RunningProvider
-from tests.kept_urls import DOORS, SEEN
+from tests.kept_urls import DOORS, GUARDED, SEEN
 from tests.visitor import Visitor, query
 
 #: As a browser sends a form of this site.
 OWN = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 ANNA = "anna@harbour.example"
+GUARD = "tests.kept_urls.Guard"
 CROSS = {**OWN, "Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
 
 #: Names that stand twice, other scripts, nothing at all, and what has a meaning in a form.
@@ -663,6 +664,34 @@ def with_cookies(browser: Browser) -> Client:
     client = Client(enforce_csrf_checks=True)
     client.cookies = browser.client.cookies
     return client
+
+
+@pytest.mark.parametrize("guard", ["after", "before", "without"])
+def test_middleware_sees_the_form_when_its_view_is_known_and_what_stands_for_it_before(
+    anna: Browser, settings: Any, guard: str
+) -> None:
+    step_up = "stepup.middleware.StepUpMiddleware"
+    stand = {"after": [step_up, GUARD], "before": [GUARD, step_up], "without": [GUARD]}[guard]
+    settings.MIDDLEWARE = [*(each for each in settings.MIDDLEWARE if each != step_up), *stand]
+    anna.client = with_cookies(anna)
+    page = anna.confirm(anna.fill_in("/decorated/", {"amount": "1200"}))
+    GUARDED.clear()
+
+    assert anna.press(page).status_code == 200
+
+    seen = ("view", "1200", False) if guard == "after" else ("view", None, True)
+    assert [("request", None, True), seen] == GUARDED
+
+
+def test_middleware_that_refuses_a_form_when_its_view_is_known_refuses_one_that_was_kept(
+    anna: Browser, settings: Any
+) -> None:
+    page = anna.confirm(anna.fill_in("/decorated/", {"amount": "too much"}))
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, GUARD]
+    anna.client = with_cookies(anna)
+
+    assert anna.press(page).status_code == 418
+    assert SEEN == []
 
 
 def test_a_query_that_only_looks_as_if_it_stood_for_a_form_is_one_like_any_other(anna: Browser) -> None:
