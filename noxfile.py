@@ -45,9 +45,15 @@ MATRIX = [
 ]
 
 
+#: What depends little on versions and takes half of the time: not between the ends of the matrix.
+AT_THE_ENDS = ("fuzz", "kit_plugin", "packaging", "personalities", "property", "provider_op")
+
+
 @nox.session
 @nox.parametrize(("python", "django"), MATRIX, ids=[f"python{python}-django{django}" for python, django in MATRIX])
 def tests(session: nox.Session, django: str) -> None:
     """The test suite, without the browser."""
     session.install("-e", ".[test]", f"django~={django}.0")
-    session.run("python", "-m", "pytest", "-q", "--numprocesses", "auto", *session.posargs)
+    is_end = (session.python, django) in (MATRIX[0], MATRIX[-1])
+    left_out = () if is_end else tuple(f"--ignore=tests/test_{name}.py" for name in AT_THE_ENDS)
+    session.run("python", "-m", "pytest", "-q", "--numprocesses", "auto", *left_out, *session.posargs)

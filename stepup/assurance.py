@@ -167,19 +167,29 @@ class Requirement:
     def all_of(cls, *requirements: Requirement) -> Requirement:
         """One that is satisfied where every one of these is, each by evidence of its own age."""
         # Two that prove the same under different names are two: one of them may be enforced, and the other reported.
-        parts = {(part.name, part): part for requirement in requirements for part in requirement.parts}
-        first, *others = parts.values()
+        first, *others = {(each.name, each): each for each in requirements}.values()
         if not others:
             return first
-        return cls(also=(first, *others), name=" & ".join(filter(None, (part.name for part in (first, *others)))))
+        return cls(also=(first, *others), name=" & ".join(filter(None, (each.name for each in (first, *others)))))
 
     @property
     def parts(self) -> tuple[Requirement, ...]:
         """The single requirements that it is made of; itself where it is one."""
         if not self.also:
             return (self,)
-        mine = (replace(self, also=()),) if self.wanted else ()
-        return mine + tuple(part for other in self.also for part in other.parts)
+        return tuple({(part.name, part): part for unit in self.units for part in unit.parts}.values())
+
+    @property
+    def units(self) -> tuple[Requirement, ...]:
+        """What it demands itself, and each of ``also`` as a whole."""
+        return (*((replace(self, also=()),) if self.wanted else ()), *self.also)
+
+    def aged(self, max_age: int, submit_max_age: int | None) -> Requirement:
+        """The same, where all of it may be that old, in place of its own ages."""
+        also = tuple(other.aged(max_age, submit_max_age) for other in self.also)
+        if not self.wanted:
+            return replace(self, also=also)
+        return replace(self, max_age=max_age, submit_max_age=submit_max_age, also=also)
 
     def within(self, seconds: float) -> Requirement:
         """The same, where proof that is so many seconds old is fresh enough; itself where it is so already."""

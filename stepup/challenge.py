@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -51,6 +51,8 @@ MAX_NEXT_LENGTH = 2000
 #: A longer ID token is no hint: it would make a URL that servers refuse.
 MAX_HINT_LENGTH = 1500
 
+#: Methods by which something is sent that a person has filled in (RFC 9110, 9.3; RFC 5789).
+SUBMITTING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 #: Methods that change nothing (RFC 9110, 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -266,10 +268,13 @@ def _own_page(request: HttpRequest, requirement: Requirement, there: Requirement
     except NoReverseMatch:
         reason = "step_up_url: no such page"
     else:
-        if session.may_go(request, there, path_of(request, back), settings, now=clock.now()):
+        reason = "step_up_url: the page asks for what is to be proved there"
+        is_there = urlsplit(url).path == request.path
+        if not is_there and session.may_go(request, there, path_of(request, back), settings, now=clock.now()):
             separator = "&" if "?" in url else "?"
             return _seeing_other(request, f"{url}{separator}{urlencode({REDIRECT_FIELD_NAME: back})}")
-        reason = "step_up_url: leads back without a statement that satisfies it"
+        if not is_there:
+            reason = "step_up_url: leads back without a statement that satisfies it"
     return verdicts.page(
         request,
         Verdict.IGNORED,

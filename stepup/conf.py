@@ -351,7 +351,12 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         ),
         max_attempts=read.take("MAX_ATTEMPTS", 3, _whole(0, 100), "a whole number from 0 to 100"),
         attempts_within=read.take("ATTEMPTS_WITHIN", 600, _whole(1, 86400), "seconds, from 1 to 86400"),
-        renew_after=oidc("OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS", 60 * 15, _is_number, "a number of seconds"),
+        renew_after=oidc(
+            "OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS",
+            60 * 15,
+            lambda v: _is_number(v) and 1 <= v <= MAX_MAX_AGE,
+            f"a number of seconds, from 1 to {MAX_MAX_AGE}",
+        ),
         renewal_grace=read.take("RENEWAL_GRACE", 3600, _whole(0, 86400), "a whole number of seconds from 0 to 86400"),
         keep_refresh_token=read.take("KEEP_REFRESH_TOKEN", False, _is_bool, "True or False"),
         renewal_exempt=tuple(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache, partial
 from inspect import iscoroutine
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -67,6 +67,8 @@ class Aged:
         Requirement(max_age=self.max_age, submit_max_age=self.submit_max_age)
 
 
+T = TypeVar("T")
+
 _Visitor = tuple[AbstractBaseUser | AnonymousUser, Evidence | None]
 
 Single = str | Requirement | Aged
@@ -104,16 +106,20 @@ def resolve(request: HttpRequest, needs: Needs) -> Requirement:
 
 
 def decide(request: HttpRequest, needs: Needs) -> Decision:
-    """Whether this request's user and session satisfy a requirement. It asks nobody and changes nothing.
+    """Whether this request's user and session satisfy a requirement. It asks nobody.
 
-    One that is only reported is satisfied by whoever is signed in.
+    One that is only reported is satisfied by whoever is signed in. Proof for one showing is used up by the answer: it
+    holds for this request.
     """
     return _decide(request, needs, _visitor(request))
 
 
 async def adecide(request: HttpRequest, needs: Needs) -> Decision:
     """As :func:`decide`, from asynchronous code."""
-    return _decide(request, needs, await _avisitor(request))
+    visitor = await _avisitor(request)
+    return await _in_a_thread_if_settled(request, _decide, is_signed_in=visitor[0].is_authenticated)(
+        request, needs, visitor
+    )
 
 
 def check(request: HttpRequest, needs: Needs) -> HttpResponse | None:
@@ -143,7 +149,10 @@ async def aadmit(request: HttpRequest, needs: Needs) -> HttpResponse | Literal[P
     """As :func:`admit`, from asynchronous code."""
     if request.method == "POST" and (refusal := await arestore(request)) is not None:
         return refusal
-    answer = _admission(request, needs, await _avisitor(request))
+    visitor = await _avisitor(request)
+    answer = await _in_a_thread_if_settled(request, _admission, is_signed_in=visitor[0].is_authenticated)(
+        request, needs, visitor
+    )
     # The answer may take a session to save or the OP to be asked: work for a thread, and seldom done.
     return await sync_to_async(answer)() if callable(answer) else answer
 
@@ -203,6 +212,11 @@ async def ademand(request: HttpRequest, needs: Needs = DEFAULT_REQUIREMENT) -> N
     await sync_to_async(_demand)(request, needs, await _avisitor(request))
 
 
+def keep_no_form(request: HttpRequest) -> None:
+    """Whatever this request brings is not kept until after a step-up."""
+    kept.keep_none(request)
+
+
 def mark(
     view: Callable[..., Any], needs: Needs, door: str = "decorator", *, keep_form: bool = True
 ) -> Callable[..., Any]:
@@ -219,14 +233,6 @@ def mark(
         view.stepup_keep_form = False  # type: ignore[attr-defined]
     view.login_required = False  # type: ignore[attr-defined]
     return view
-
-
-def keep_no_form(request: HttpRequest) -> None:
-    """Note that a form of this request is kept nowhere, before the gate is asked.
-
-    What :func:`mark` notes on a view cannot be seen where a decorator copies nothing of the function inside.
-    """
-    kept.keep_none(request)
 
 
 def remember(request: HttpRequest) -> None:
@@ -261,6 +267,19 @@ async def _avisitor(request: HttpRequest) -> _Visitor:
     # From here on `request.user` can be asked in asynchronous code too, by a template for one.
     request.user = user
     return user, await session.aread_evidence(request.session, user) if user.is_authenticated else None
+
+
+def _in_a_thread_if_settled(
+    request: HttpRequest, function: Callable[..., T], *, is_signed_in: bool
+) -> Callable[..., Awaitable[T]]:
+    """To use up what was proved on the way takes a session to save: work for a thread, once after a step-up."""
+    if is_signed_in and session.is_settled(request):
+        return sync_to_async(function)
+
+    async def at_once(*args: Any) -> T:
+        return function(*args)
+
+    return at_once
 
 
 def _admission(
@@ -346,7 +365,7 @@ def _judge(request: HttpRequest, requirement: Requirement, visitor: _Visitor) ->
     if not settings.enforced:
         return SATISFIED
     now = clock.now()
-    needed = requirement if request.method in challenge.SAFE_METHODS else requirement.for_submission()
+    needed = requirement.for_submission() if request.method in challenge.SUBMITTING else requirement
     decision = settings.judge(evidence, needed, now=now)
     # What was proved on the way here is fresh for this request, and for all doors that it passes.
     since: float | None = getattr(request, "_stepup_fresh_since", None)
@@ -354,18 +373,22 @@ def _judge(request: HttpRequest, requirement: Requirement, visitor: _Visitor) ->
     if since is None:
         page, within = kept.page_of(request)
         since = session.settled(request, needed, page, now=now, within=within)
-    if decision.satisfied and since is None and any(part.max_age == 0 for part in needed.parts):
-        # Proof for one showing, and another page has had it.
-        return Decision((Unmet("auth_time", "stale"),))
-    if not decision.satisfied:
-        if since is None or not settings.judge(evidence, needed.within(now - since), now=now):
-            return decision
-        decision = SATISFIED
+    is_once = any(part.max_age == 0 for part in needed.parts)
+    is_enough = decision.satisfied and not is_once
+    if since is not None and not is_enough and not settings.judge(evidence, needed.within(now - since), now=now):
+        return decision
     if is_first and since is not None and kept.shown(request) is None:
         # Also where the page could be shown without: it is for one showing.
-        request._stepup_fresh_since = since  # type: ignore[attr-defined]
-        session.use_up_settled(request)
-    return decision
+        if session.use_up_settled(request, settings, for_good=not is_enough):
+            request._stepup_fresh_since = since  # type: ignore[attr-defined]
+        else:
+            since = None  # another request of this session was faster
+    if is_enough:
+        return decision
+    if since is not None:
+        return SATISFIED
+    # Where nothing else is amiss it is proof for one showing, and another page has had it.
+    return Decision((Unmet("auth_time", "stale"),)) if decision.satisfied else decision
 
 
 def _single(wanted: object) -> Requirement:
@@ -387,4 +410,4 @@ def _named(name: object) -> Requirement:
 @lru_cache(maxsize=256)
 def _aged(requirement: Requirement, name: str, max_age: int, submit_max_age: int | None) -> Requirement:
     # The name is for the cache, in which two requirements that prove the same are else one.
-    return replace(requirement, name=name, max_age=max_age, submit_max_age=submit_max_age)
+    return replace(requirement.aged(max_age, submit_max_age), name=name)

@@ -1,9 +1,8 @@
 """Forms that wait for a step-up: kept on the server, shown to the person afterwards, and sent once.
 
 What is sent again is an ordinary POST to the form's own address, with a CSRF token of its own and nothing else but a
-mark that says which form it stands for. The gate, or the middleware before it, puts the form in its place, when Django
-knows the view and its CSRF check has passed what stands for the form. So each door on its way judges it as it would
-judge any other. Middleware that looks at the form before that, as the request comes in, sees what stands for it.
+mark that says which form it stands for. The gate, or the middleware before it, puts the form in its place. So it goes
+through all of the site's middleware, and each door on its way judges it as it would judge any other.
 """
 
 from __future__ import annotations
@@ -32,19 +31,7 @@ from stepup import clock, conf, session
 from stepup.assurance import Requirement
 from stepup.verdicts import private
 
-__all__ = [
-    "NotKept",
-    "discard",
-    "has_mark",
-    "is_shown_by",
-    "keep",
-    "keep_none",
-    "not_kept",
-    "page",
-    "page_of",
-    "restore",
-    "url_of",
-]
+__all__ = ["NotKept", "discard", "has_mark", "is_shown_by", "keep", "not_kept", "page", "page_of", "restore", "url_of"]
 
 logger = logging.getLogger("stepup")
 
@@ -62,13 +49,13 @@ READING_SECONDS = 120
 #: After how many seconds the page sends the form by itself, where it may.
 COUNTDOWN_SECONDS = 5
 
-#: How much of a form its page shows: fields, characters of a name or a value, and characters of JSON.
+#: How much of a form its page shows: fields, characters of a value, and characters of JSON.
 SHOWN_FIELDS = 40
 SHOWN_LENGTH = 200
 SHOWN_JSON_LENGTH = 3000
-#: Of which JSON it shows the text: bytes, and how deep one thing may stand in another. Each step indents all below it.
-JSON_BYTES = 10 * 1024
-JSON_DEPTH = 20
+#: A larger JSON body is not shown, and what is nested more deeply neither.
+SHOWN_JSON_BYTES = 10_000
+SHOWN_DEPTH = 20
 
 #: What a page does not show, wherever it stands in a name; and what only counts as a word of its own.
 _SECRETS = re.compile(
@@ -76,8 +63,6 @@ _SECRETS = re.compile(
     r"(?:^|[^a-z])(?:pwd|pin|puk|tan|otp|totp|cvc|cvv|ssn|key)[0-9]*(?:[^a-z]|$)"
 )
 _MASK = "••••••••"
-#: Surrogates that stand alone; two that belong together are one character here.
-_HALVES = re.compile("[\ud800-\udfff]")
 
 _URLENCODED = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
@@ -88,7 +73,7 @@ class NotKept(Exception):
     """A form cannot be kept.
 
     Attributes:
-        reason: ``"off"``, ``"method"``, ``"origin"``, ``"cookie"``, ``"too large"``, ``"unreadable"``, ``"address"`` or
+        reason: ``"off"``, ``"method"``, ``"cookie"``, ``"origin"``, ``"too large"``, ``"unreadable"``, ``"address"`` or
             ``"store"``.
     """
 
@@ -103,8 +88,8 @@ class Form:
 
     Attributes:
         requirement: what has to be satisfied before it is shown: what its door demanded; ``None`` for nothing.
-        host: where it was sent to: host and port, as `get_host()` gives them.
-        path: where it was sent to: path and query, as `get_full_path()` gives them.
+        host: where it was sent to, as `get_host()` gives it.
+        path: the same: path and query, as `get_full_path()` gives them.
         content_type: its own, parameters included.
         referer: the page that it was sent from, as the browser said.
         back: where to go instead of sending it.
@@ -115,12 +100,12 @@ class Form:
 
     id: str
     requirement: Requirement | None
-    host: str
     path: str
     content_type: str
     referer: str
     back: str
     by_itself: bool
+    host: str
     shown: Mapping[str, Any]
     body: bytes = field(repr=False)
 
@@ -170,8 +155,6 @@ def keep(request: HttpRequest, requirement: Requirement | None, *, path: str, ba
         raise NotKept("off")
     if request.method != "POST":
         raise NotKept("method")
-    if restored is None and not _is_own(request):
-        raise NotKept("origin")
     if not session.is_on_server(request.session):
         raise NotKept("cookie")
     most = settings.keep_forms_bytes
@@ -206,7 +189,6 @@ def not_kept(request: HttpRequest, reason: str) -> str:
         "unreadable": _("It could not be kept until you have done so."),
         "store": _("It could not be kept until you have done so."),
         "address": _("It could not be kept until you have done so."),
-        "origin": _("Nothing says that it came from a page of this site, so it was not kept."),
         "cookie": _("This site keeps nothing on its server between two pages, so it could not keep your form."),
     }.get(reason, "")
 
@@ -308,21 +290,16 @@ def _url(id: str) -> str:  # noqa: A002 - the word for it
     return f"{reverse('oidc_authentication_init')}?{urlencode({PARAM: id})}"
 
 
-def keep_none(request: HttpRequest) -> None:
-    """Keep no form that this request brings: its door says so."""
-    cast("Any", request)._stepup_keep_form = False
-
-
 def _is_wanted(request: HttpRequest) -> bool:
-    """Whether no door says anything else: the one that asks, to the request, or one on the view, see `gate.mark`.
+    """Whether the door of the view says nothing else, see `gate.mark`."""
+    match = request.resolver_match
+    is_wanted = match is None or getattr(match.func, "stepup_keep_form", True) is True
+    return is_wanted and not getattr(request, "_stepup_keep_no_form", False)
 
-    Of a class-based view also one on the method that takes forms, which is asked after others.
-    """
-    if not getattr(request, "_stepup_keep_form", True):
-        return False
-    view = getattr(request.resolver_match, "func", None)
-    method = getattr(getattr(view, "view_class", None), "post", None)
-    return all(getattr(each, "stepup_keep_form", True) is True for each in (view, method))
+
+def keep_none(request: HttpRequest) -> None:
+    """Whatever this request brings is not kept: its door says so, where nobody may see it on the view."""
+    request._stepup_keep_no_form = True  # type: ignore[attr-defined]
 
 
 def _open(request: HttpRequest, id: str) -> tuple[Form | None, str]:  # noqa: A002 - the word for it
@@ -357,8 +334,12 @@ def _gone(request: HttpRequest, reason: str) -> HttpResponse:
 def _form_of(request: HttpRequest, requirement: Requirement | None, *, path: str, back: str, most: int) -> Form:
     if _length(request) > most:
         raise NotKept("too large")
+    is_own = _is_same_origin(request)
     # Where nobody was signed in yet, it may be somebody else who signs in, at a computer that others use too.
-    by_itself = _is_same_origin(request) and request.user.is_authenticated
+    by_itself = is_own and request.user.is_authenticated
+    if not is_own and not getattr(request, "csrf_processing_done", False):
+        # Nobody has looked whose form it is. Sent from here, with a new token, it would be this site's own.
+        raise NotKept("origin")
     try:
         content_type, body = _body(request, most)
         shown = _shown(request, body)
@@ -370,19 +351,22 @@ def _form_of(request: HttpRequest, requirement: Requirement | None, *, path: str
     return Form(
         id=get_random_string(22),
         requirement=requirement,
-        host=request.get_host(),
         path=path,
         content_type=content_type,
         referer=request.headers.get("Referer", ""),
         back=back,
         by_itself=by_itself,
+        host=request.get_host(),
         shown=shown,
         body=body,
     )
 
 
 def _body(request: HttpRequest, most: int) -> tuple[str, bytes]:
-    """A form's content type and body; made anew for one whose body was read and taken apart by Django's CSRF check."""
+    """A form's content type and body; made anew for one whose body was read and taken apart by Django's CSRF check.
+
+    Without its token: it is sent with a new one.
+    """
     if request.content_type == _MULTIPART:
         return _multipart(request, most)
     body = request.body
@@ -470,15 +454,6 @@ def _length(request: HttpRequest) -> int:
         return 0
 
 
-def _is_own(request: HttpRequest) -> bool:
-    """Whether a form is one of this site's own: Django's CSRF check has passed it, or the browser says so.
-
-    What is sent later comes from this site, with its cookies. So whatever would have stopped the form, an exempt view's
-    own look at where it came from or a cookie that is not sent across sites, must not be passed in that way.
-    """
-    return _is_same_origin(request) or getattr(request, "csrf_processing_done", False) is True
-
-
 def _is_same_origin(request: HttpRequest) -> bool:
     if site := request.headers.get("Sec-Fetch-Site"):
         return site == "same-origin"
@@ -486,57 +461,47 @@ def _is_same_origin(request: HttpRequest) -> bool:
 
 
 def _shown(request: HttpRequest, body: bytes) -> dict[str, Any]:
-    """What the page shows of a form, in JSON's values: what is secret in it goes no further than the form itself.
-
-    However much is sent, and whatever it is, it is little.
-    """
-    kind, rows, more, text = request.content_type or "", [], 0, ""
+    """What the page shows of a form, in JSON's values: what is secret in it goes no further than the form itself."""
+    kind, rows, text = request.content_type or "", [], ""
     if kind in (_URLENCODED, _MULTIPART):
-        values = [(name, value) for name, value in _pairs(request.POST) if name != CSRF_FIELD]
-        files = _pairs(request.FILES)
         rows = [
             {"name": _short(name), "value": _MASK if _is_secret(name) and value else _short(value), "size": None}
-            for name, value in values[:SHOWN_FIELDS]
+            for name, value in _pairs(request.POST)
+            if name != CSRF_FIELD
         ]
         rows += [
             {"name": _short(name), "value": _short(file.name or ""), "size": file.size}
-            for name, file in files[: SHOWN_FIELDS - len(rows)]
+            for name, file in _pairs(request.FILES)
         ]
-        more = len(values) + len(files) - len(rows)
-    elif (kind == "application/json" or kind.endswith("+json")) and len(body) <= JSON_BYTES:
+    elif len(body) <= SHOWN_JSON_BYTES and (kind == "application/json" or kind.endswith("+json")):
         try:
-            text = json.dumps(_masked(json.loads(body), JSON_DEPTH), indent=2, ensure_ascii=False)
+            text = json.dumps(_masked(json.loads(body)), indent=2, ensure_ascii=False)
         except (ValueError, RecursionError):
             text = ""
     return {
-        "rows": rows,
-        "more": more,
+        "rows": rows[:SHOWN_FIELDS],
+        "more": max(len(rows) - SHOWN_FIELDS, 0),
         "text": _short(text, SHOWN_JSON_LENGTH),
-        "kind": _short(kind),
+        "kind": kind,
         "size": len(body),
     }
 
 
-def _masked(value: Any, depth: int) -> Any:
-    """JSON as the page shows it.
-
-    Raises:
-        ValueError: it goes deeper than so many steps.
-    """
-    if not isinstance(value, (dict, list)):
-        return _short(value) if isinstance(value, str) else value
-    if not depth:
-        raise ValueError("too deep")
+def _masked(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, (dict, list)) and depth == SHOWN_DEPTH:
+        return "…"  # laid out for people, what is nested deeply takes a thousand times as much
+    if isinstance(value, dict):
+        return {name: _MASK if _is_secret(name) else _masked(inside, depth + 1) for name, inside in value.items()}
     if isinstance(value, list):
-        return [_masked(inside, depth - 1) for inside in value]
-    return {name: _MASK if _is_secret(name) else _masked(inside, depth - 1) for name, inside in value.items()}
+        return [_masked(inside, depth + 1) for inside in value]
+    return _short(value) if isinstance(value, str) else value
 
 
 def _is_secret(name: str) -> bool:
-    # Nobody reads so long a name to the end.
-    return len(name) > SHOWN_LENGTH or _SECRETS.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()) is not None
+    return _SECRETS.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()) is not None
 
 
 def _short(text: str, length: int = SHOWN_LENGTH) -> str:
-    """The beginning of a text, fit for a page: JSON may bring halves of characters, which cannot be sent."""
-    return _HALVES.sub("\N{REPLACEMENT CHARACTER}", text if len(text) <= length else f"{text[:length]}…")
+    # JSON can hold half a character, which no page can.
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= length else f"{text[:length]}…"

@@ -49,9 +49,9 @@ class StepUpRequiredMixin:
         return self.requirement
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        proceed = super().dispatch  # type: ignore[misc] # View's
         if not self.keep_form:
             gate.keep_no_form(request)
+        proceed = super().dispatch  # type: ignore[misc] # View's
         through = gate.aguard if self.view_is_async else gate.guard  # type: ignore[attr-defined] # View's
         return through(request, self.get_requirement(), proceed, *args, **kwargs)
 

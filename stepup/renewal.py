@@ -21,6 +21,7 @@ from django.views.decorators.debug import sensitive_variables
 from stepup import challenge, clock, conf, provider, session, turns, vault
 from stepup.backends import StepUpBackend, VerifiedLogin
 from stepup.exceptions import ClaimError, ProviderError, TokenRequestRefused
+from stepup.id_token import UnknownKey
 from stepup.session import Renewal
 
 __all__ = ["begin", "end", "forget_other_session", "note_success", "put_off", "renew", "save_carefully"]
@@ -219,7 +220,7 @@ def _by_token(request: HttpRequest, grant: _Grant, settings: conf.Settings) -> b
             if session.is_of(request, claims.get("sid")) is False:
                 raise _OtherOne("sid", "another in a renewal")
             _check(claims, grant, leeway=settings.leeway)
-    except ProviderError as error:
+    except (ProviderError, UnknownKey) as error:
         # The token has been exchanged, and the old one is good for nothing.
         return put_off(request, str(error), by=BY_TOKEN, locked=_lock(grant))
     except _OtherOne as error:

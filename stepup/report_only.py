@@ -38,15 +38,19 @@ def parted(requirement: Requirement) -> tuple[Requirement | None, Requirement | 
     settings = conf.current()
     if not settings.report_only:
         return requirement, None
+    return _parted(requirement, settings)
+
+
+def _parted(requirement: Requirement, settings: conf.Settings) -> tuple[Requirement | None, Requirement | None]:
     if covers(requirement, settings):
         return None, requirement
-    tried: list[Requirement] = []
-    enforced: list[Requirement] = []
-    for part in requirement.parts:
-        (tried if covers(part, settings) else enforced).append(part)
+    if not requirement.also:
+        return requirement, None
+    sides = [_parted(unit, settings) for unit in requirement.units]
+    enforced, tried = ([side for side in of_all if side is not None] for of_all in zip(*sides, strict=True))
     if not tried:
         return requirement, None
-    return Requirement.all_of(*enforced) if enforced else None, Requirement.all_of(*tried) if tried else None
+    return Requirement.all_of(*enforced) if enforced else None, Requirement.all_of(*tried)
 
 
 def _without_age(requirement: Requirement) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def shows(
         stored, pk, now = held[EVIDENCE], user.pk, clock.now()
         known, password = stored["for"]
         if (
-            (known != pk and known != str(pk))
+            known != (pk if type(pk) is int else str(pk))
             or password != held[HASH_SESSION_KEY][:AUTH_HASH_LENGTH]
             or stored["iss"] != _mark(settings.issuer)
             or type(stored["sub"]) is not str
@@ -237,11 +237,13 @@ def record(
         "sub": together.subject,
         "at": -now if together.auth_time is None else together.auth_time,
     }
+    former = _bound(request.session, request.session.get(EVIDENCE), user) or {}
     sid = _mark(claims["sid"]) if isinstance(claims.get("sid"), str) else None
+    if renewal and sid is None:
+        sid = former.get("sid")  # many an OP leaves it out then
     said = {claim: claims[claim] for claim in ("auth_time", "acr", "amr") if _is_kept(claims, claim)}
     if stated:
         # The OP has not said a word, so its last one stands.
-        former = _bound(request.session, request.session.get(EVIDENCE), user) or {}
         sid, said = former.get("sid"), _said(request.session, former, user)
     if sid is not None:
         stored["sid"] = sid
@@ -513,10 +515,11 @@ def settled(
     stored = request.session.get(SETTLED)
     if (
         isinstance(stored, list)
-        and len(stored) == 4
+        and len(stored) == 5
         and isinstance(stored[0], list)
-        and stored[1] == path
-        and all(map(_is_time, stored[2:]))
+        and stored[1] == f"{request.get_host()}{path}"
+        and all(map(_is_time, stored[2:4]))
+        and isinstance(stored[4], str)
         and abs(now - stored[2]) < within
         and all(_fingerprint(part) in stored[0] for part in requirement.parts)
     ):
@@ -526,12 +529,44 @@ def settled(
 
 def settle(request: HttpRequest, requirement: Requirement, path: str, *, now: float, since: float) -> None:
     """Note that a step-up was found satisfied, see :func:`settled`."""
-    request.session[SETTLED] = [[_fingerprint(part) for part in requirement.parts], path, int(now), int(since)]
+    needs, page = [_fingerprint(part) for part in requirement.parts], f"{request.get_host()}{path}"
+    request.session[SETTLED] = [needs, page, int(now), int(since), _new_key()]
 
 
-def use_up_settled(request: HttpRequest) -> None:
-    """The page is shown."""
-    del request.session[SETTLED]
+def is_settled(request: HttpRequest) -> bool:
+    """Whether there is something of :func:`settle` on a session that is loaded, whatever it is worth."""
+    return SETTLED in request.session
+
+
+def use_up_settled(request: HttpRequest, settings: conf.Settings, *, for_good: bool) -> bool:
+    """The page is shown, by this request and no other.
+
+    Args:
+        for_good: whether nothing else proves enough. Then it is stored at once, and of several requests that come at
+            the same moment, or with what the session was before, one has it: the first to store one more session,
+            under a key that follows from it. Sessions in cookies have the cache for that.
+
+    Returns:
+        Whether this is that request.
+    """
+    session = request.session
+    key, is_modified = session[SETTLED][4], session.modified
+
+    def drop() -> None:
+        request.session.pop(SETTLED, None)
+
+    if not for_good:
+        drop()
+        return True
+    if _is_in_cookie(session):
+        is_first = turns.is_first(_used_key(key), settings)
+    else:
+        is_first = _create(_apart(session, settings), _used_key(key))
+    if is_first and merge(request, drop):
+        return True
+    drop()
+    session.modified = is_modified or _is_in_cookie(session)
+    return False
 
 
 def keep_form(request: HttpRequest, id: str, form: str, settings: conf.Settings, *, now: float) -> bool:  # noqa: A002
@@ -919,7 +954,7 @@ def _packed(requirement: Requirement, settings: conf.Settings) -> str | dict[str
         return requirement.name
     if requirement.wanted:
         return {**requirement.to_mapping(), "name": requirement.name}
-    return [_packed(part, settings) for part in requirement.parts]
+    return [_packed(unit, settings) for unit in requirement.units]
 
 
 def _unpacked(need: Any, settings: conf.Settings) -> Requirement:

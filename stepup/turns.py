@@ -17,7 +17,7 @@ from django.core.cache import caches
 
 from stepup import clock, conf
 
-__all__ = ["asking", "writing"]
+__all__ = ["asking", "is_first", "writing"]
 
 #: How long to wait for another request of the session that is storing something, in seconds.
 PATIENCE = 1
@@ -39,6 +39,11 @@ def writing(session: SessionBase, settings: conf.Settings) -> Iterator[bool]:
     """
     with _turn_of(session, "writing", settings, seconds=10, patience=PATIENCE) as is_alone:
         yield is_alone
+
+
+def is_first(name: str, settings: conf.Settings) -> bool:
+    """Whether nothing of that name has come before, as far as the cache reaches."""
+    return _of_cache(settings, "add", f"stepup:first:{name}", True, settings.pending_max_age) is not False
 
 
 @contextmanager

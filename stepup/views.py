@@ -17,6 +17,7 @@ from stepup import challenge, clock, conf, gate, kept, links, provider, renewal,
 from stepup.assurance import Evidence, Requirement
 from stepup.backends import VerifiedLogin
 from stepup.exceptions import AccountRefused, ClaimError, ProviderError, TokenRequestRefused, WrongUser
+from stepup.id_token import UnknownKey
 from stepup.session import Pending
 from stepup.sign_out import BackChannelLogoutView, FrontChannelLogoutView, LogoutView, SignedOutView
 from stepup.verdicts import Verdict
@@ -162,13 +163,15 @@ class AuthenticationCallbackView(OIDCAuthenticationCallbackView):
         self.saved = session.snapshot(request.session)
         try:
             user = auth.authenticate(request, nonce=pending.nonce, code_verifier=pending.code_verifier)
-        except (ClaimError, TokenRequestRefused) as error:
-            return self._undo(Verdict.INVALID, str(error))
-        except ProviderError as error:
+        except (ProviderError, UnknownKey) as error:
             if pending.silent:
+                # Also where it has other keys than are known: those it may have given itself a moment ago.
                 session.revert(request.session, self.saved)
                 return self._put_off(request, pending, str(error))
-            return self._undo(Verdict.UNAVAILABLE, str(error))
+            is_down = isinstance(error, ProviderError)
+            return self._undo(Verdict.UNAVAILABLE if is_down else Verdict.INVALID, str(error))
+        except (ClaimError, TokenRequestRefused) as error:
+            return self._undo(Verdict.INVALID, str(error))
         except WrongUser:
             return self._undo(Verdict.WRONG_USER, "sub: mismatch")
         except AccountRefused as error:

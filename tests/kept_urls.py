@@ -6,6 +6,7 @@ import base64
 import hashlib
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.files.uploadhandler import MemoryFileUploadHandler
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -19,13 +20,10 @@ from django.views.generic import View
 from stepup import Requirement, gate
 from stepup.decorators import mfa_required, stepup_required
 from stepup.gate import StepUpRequired
-from stepup.kept import MARK
 from stepup.mixins import MFARequiredMixin
 
 #: What has reached the views, request by request.
 SEEN: list[dict[str, Any]] = []
-#: What middleware of the site has seen of them: when, of what amount, and whether it stood for a form.
-GUARDED: list[tuple[str, str | None, bool]] = []
 
 
 def see(request: HttpRequest) -> HttpResponse:
@@ -102,31 +100,26 @@ class Decorated(View):
         return see(request)
 
 
-class Method(View):
+async def asee(request: HttpRequest) -> HttpResponse:
+    return await sync_to_async(see)(request)
+
+
+class OnMethod(View):
     @method_decorator(mfa_required(keep_form=False))
     def post(self, request: HttpRequest) -> HttpResponse:
         return see(request)
 
 
-@method_decorator(mfa_required, name="dispatch")
-class MethodInside(Method):
-    """Has a door before that of the method."""
+def hidden(view: Any) -> Any:
+    """A decorator that hides what others have noted on a view."""
 
-
-def hiding(view: Any) -> Any:
-    """A decorator that copies nothing of the view inside."""
-
-    def hidden(request: HttpRequest) -> Any:
-        return view(request)
-
-    return hidden
-
-
-def ahiding(view: Any) -> Any:
-    async def hidden(request: HttpRequest) -> Any:
+    async def ainner(request: HttpRequest) -> Any:
         return await view(request)
 
-    return hidden
+    def inner(request: HttpRequest) -> Any:
+        return view(request)
+
+    return ainner if iscoroutinefunction(view) else inner
 
 
 class Upper(MemoryFileUploadHandler):
@@ -148,22 +141,6 @@ def streaming(request: HttpRequest) -> HttpResponse:
     """Takes the body before it asks for more."""
     request.read(1)
     raise StepUpRequired("never")
-
-
-class Guard:
-    """Middleware that looks at forms twice: as the request comes in, and when its view is known."""
-
-    def __init__(self, get_response: Any) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> Any:
-        GUARDED.append(("request", request.POST.get("amount"), MARK in request.GET))
-        return self.get_response(request)
-
-    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
-        amount = request.POST.get("amount")
-        GUARDED.append(("view", amount, MARK in request.GET))
-        return HttpResponse(status=418) if amount == "too much" else None
 
 
 class Full(LocMemCache):
@@ -201,6 +178,10 @@ urlpatterns = [
     path("both/", stepup_required("mfa", "sudo")(plain)),
     path("both-picked/", stepup_required(lambda request: ("mfa", "sudo"))(plain)),
     path("exempt/", csrf_exempt(mfa_required(plain))),
+    path("not-keeping-method/", OnMethod.as_view()),
+    path("not-keeping-hidden-async/", hidden(mfa_required(keep_form=False)(asee))),
+    path("not-keeping-hidden/", hidden(mfa_required(keep_form=False)(plain))),
+    path("not-keeping-hidden-class/", hidden(NotKeeping.as_view())),
     path("exempt-protected/", csrf_exempt(mfa_required(csrf_protect(plain)))),
     path("uploading/", uploading),
     path("streaming/", csrf_exempt(streaming)),
@@ -210,14 +191,6 @@ urlpatterns = [
     path("not-keeping-class/", NotKeeping.as_view()),
     path("not-keeping-as-view/", Page.as_view(keep_form=False)),
     path("not-keeping-decorated-class/", Decorated.as_view()),
-    path("not-keeping-method/", Method.as_view()),
-    path("not-keeping-method-inside/", MethodInside.as_view()),
-    path("not-keeping-method-by-name/", Method.as_view(), name="by-name-method"),
-    path("not-keeping-hidden/", hiding(mfa_required(keep_form=False)(plain))),
-    path("not-keeping-hidden-async/", ahiding(mfa_required(keep_form=False)(aplain))),
-    path("not-keeping-hidden-class/", hiding(NotKeeping.as_view())),
-    path("not-keeping-hidden-as-view/", hiding(Page.as_view(keep_form=False))),
-    path("not-keeping-hidden-raised/", hiding(stepup_required("sudo", keep_form=False)(raising))),
 ]
 
 DOORS = [

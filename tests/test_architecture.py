@@ -53,11 +53,14 @@ MAY_IMPORT = {
     "middleware": {"assurance", "clock", "conf", "gate", "kept", "session"},
     "templatetags.stepup": {"conf", "gate"},
     "backends": {"challenge", "clock", "conf", "exceptions", "id_token", "models", "provider", "session"},
-    "renewal": {"backends", "challenge", "clock", "conf", "exceptions", "provider", "session", "turns", "vault"},
+    "renewal": {
+        "backends", "challenge", "clock", "conf", "exceptions", "id_token", "provider", "session", "turns", "vault",
+    },
     "statements": {"assurance", "clock", "conf", "exceptions", "links", "session", "signals"},
     "sign_out": {"clock", "conf", "exceptions", "links", "logout_token", "provider", "session", "turns", "verdicts"},
     "views": {
-        "assurance", "backends", "challenge", "clock", "conf", "exceptions", "gate", "kept", "links", "provider",
+        "assurance", "backends", "challenge", "clock", "conf", "exceptions", "gate", "id_token", "kept", "links",
+        "provider",
         "renewal", "session", "sign_out",
         "signals", "turns", "verdicts",
     },

@@ -165,13 +165,14 @@ def test_what_the_op_answers_counts_and_where_it_cannot_answer_nothing_does(
     assert (visitor.get("/decorated/").status_code == 429) is counts
 
 
-def test_somebody_else_s_confirmation_counts_too(visitor: Visitor, visit: Visit) -> None:
-    visitor.sign_in()
+def test_somebody_else_s_confirmation_counts_too(op: RunningProvider, visit: Visit) -> None:
+    ben = visit("ben")
+    ben.sign_in()
     for _ in range(4):
-        page = visitor.come_back(visit("ben").authenticate(visitor.get("/decorated/"), "totp"))
+        page = ben.come_back(visit("anna").authenticate(ben.get("/decorated/"), "push"))
         assert page.context["verdict"] == "wrong_user"
     assert page.context["retry_url"] == ""
-    assert_exhausted(visitor.get("/decorated/"))
+    assert_exhausted(ben.get("/decorated/"))
 
 
 def test_it_is_counted_before_the_sign_in_too_and_by_itself(visitor: Visitor) -> None:

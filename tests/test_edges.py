@@ -25,9 +25,10 @@ from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 from django.test.signals import template_rendered
+from django.urls import ResolverMatch
 from django.utils.functional import SimpleLazyObject
 
-from stepup import Requirement, challenge, clock, conf, gate, session, signals
+from stepup import Requirement, challenge, clock, conf, gate, kept, session, signals
 from stepup.assurance import MAX_MAX_AGE, MAX_VALUE_LENGTH, MAX_VALUES, SATISFIED, Decision, Evidence, Unmet, evaluate
 from stepup.dialects import MULTI_FACTOR
 from stepup.exceptions import ClaimError
@@ -97,6 +98,33 @@ NOW = 1_700_000_000
         ({"amr": ["mfa"], "essential": 1}, "essential: must be True or False"),
         ({"amr": ["mfa"], "prompt": ""}, "prompt: must be a string, and not empty"),
         ({"amr": ["mfa"], "name": None}, "name: must be a string"),
+        *(
+            (fields, "submit_max_age: must be a whole number of seconds from max_age to 1000000000")
+            for fields in (
+                {"max_age": 5, "submit_max_age": 4},
+                {"max_age": 5, "submit_max_age": 6.0},
+                {"max_age": 5, "submit_max_age": 10**9 + 1},
+                {"max_age": 0, "submit_max_age": True},
+                {"amr": ["mfa"], "submit_max_age": 4},
+            )
+        ),
+        *(
+            ({"amr": ["mfa"], "step_up_url": page}, "step_up_url: must be a URL name, or a path of this site")
+            for page in ("a/b", "//a.example/", "https://a.example/", "a b", " ", "a\x00", "/a\x00", None, 5)
+        ),
+        (
+            {"amr": ["mfa"], "documentation_url": "a"},
+            "documentation_url: must be an http or https URL, or a path of this site",
+        ),
+        ({"amr": ["mfa"], "enrol_url": None}, "enrol_url: must be an http or https URL, or a path of this site"),
+        ({"amr": ["mfa"], "unenrolled": "enrol"}, "unenrolled: must be 'deny', or 'enrol' beside an enrol_url"),
+        (
+            {"amr": ["mfa"], "unenrolled": "x", "enrol_url": "/a"},
+            "unenrolled: must be 'deny', or 'enrol' beside an enrol_url",
+        ),
+        ({"also": {"max_age": 5}}, "also: must be a list of requirements"),
+        ({"also": [5]}, "also: must be a dictionary"),
+        ({"also": [{"max_age": 5, "name": 5}]}, "name: must be a string"),
         ({}, "demands no proof: set amr, acr, claims or max_age"),
     ],
 )
@@ -109,6 +137,50 @@ def test_what_is_wrong_with_a_requirement_is_said(fields: dict[str, Any], compla
 @pytest.mark.parametrize("max_age", [0, MAX_MAX_AGE])
 def test_the_least_and_the_greatest_max_age_are_allowed(max_age: int) -> None:
     assert Requirement(max_age=max_age).max_age == max_age
+
+
+@pytest.mark.parametrize("submit_max_age", [300, 301, MAX_MAX_AGE])
+def test_what_is_sent_may_be_proved_as_long_ago_as_the_page_or_longer(submit_max_age: int) -> None:
+    assert Requirement(max_age=300, submit_max_age=submit_max_age).for_submission() == Requirement(
+        max_age=submit_max_age
+    )
+
+
+@pytest.mark.parametrize("page", ["second-factor", "two_factor:login", "/", "/second-factor/?a=b"])
+def test_a_page_of_the_sites_own_is_named_or_a_path(page: str) -> None:
+    assert Requirement(amr=("otp",), step_up_url=page).step_up_url == page
+
+
+def test_of_several_requirements_as_plain_values_each_has_its_name() -> None:
+    both = Requirement(
+        name="both",
+        acr=("a",),
+        also=[Requirement(name="one", amr=("mfa",)), {"max_age": 5, "name": "two"}, {"max_age": 6}],  # type: ignore[arg-type]
+    )
+    assert both.to_mapping() == {
+        "acr": ["a"],
+        "also": [{"amr": ["mfa"], "name": "one"}, {"max_age": 5, "name": "two"}, {"max_age": 6, "name": ""}],
+    }
+    assert [part.name for part in both.parts] == ["both", "one", "two", ""]
+    assert Requirement.all_of(*both.also).name == "one & two"
+
+
+def test_all_of_one_is_that_one_and_of_two_names_for_the_same_each_counts() -> None:
+    one, two = Requirement(name="one", amr=("mfa",)), Requirement(name="two", amr=("mfa",))
+    assert Requirement.all_of(one) is one
+    assert Requirement.all_of(one, one) is one
+    assert [part.name for part in Requirement.all_of(one, two, one).parts] == ["one", "two"]
+
+
+def test_a_requirement_of_several_that_is_wide_enough_already_is_required_as_it_is() -> None:
+    both = Requirement(max_age=300, also=(Requirement(amr=("mfa",), max_age=200),))
+    assert both.within(200) is both
+    assert both.for_submission() is both
+    half = both.within(250)
+    assert [part.max_age for part in half.parts] == [300, 250]
+    timeless = Requirement(acr=("a",), also=(Requirement(max_age=5, submit_max_age=9),))
+    assert [part.max_age for part in timeless.within(7).parts] == [None, 7]
+    assert [part.max_age for part in timeless.for_submission().parts] == [None, 9]
 
 
 def test_what_is_no_mapping_or_has_unknown_keys_is_no_requirement() -> None:
@@ -176,6 +248,75 @@ def test_a_proof_counts_to_the_last_second(auth_time: float | None, reason: str)
     decision = evaluate(evidence, requirement, now=NOW, leeway=30)
     is_proved = Decision(expires=(auth_time or 0) + 300)
     assert decision == (Decision((Unmet("amr", reason, ("mfa",)),)) if reason else is_proved)
+
+
+def test_what_was_recorded_at_a_time_that_nobody_says_is_as_old_as_that_where_no_age_is_required() -> None:
+    requirement = Requirement(amr=("mfa",))
+    for age, leeway, reason in [
+        (100, 0, ""),
+        (101, 0, "stale"),
+        (130, 30, ""),
+        (131, 30, "stale"),
+        (-31, 30, "future"),
+    ]:
+        evidence = Evidence(
+            issuer="i", subject="s", proofs={"amr": {"mfa": None}}, recorded={"amr": {"mfa": NOW - age}}
+        )
+        decision = evaluate(evidence, requirement, now=NOW, leeway=leeway, limit=100)
+        is_proved = Decision(expires=NOW - age + 100)
+        assert decision == (Decision((Unmet("amr", reason, ("mfa",)),)) if reason else is_proved)
+        assert evaluate(evidence, requirement, now=NOW, leeway=leeway) is SATISFIED
+        asked = dataclasses.replace(requirement, max_age=1000)
+        unknown = Decision((Unmet("amr", "time_unknown", ("mfa",)),))
+        assert evaluate(evidence, asked, now=NOW, leeway=leeway, limit=100) == unknown
+        assert evaluate(evidence, asked, now=NOW, leeway=leeway) == unknown
+
+
+def test_no_evidence_is_older_than_the_limit_whatever_is_required() -> None:
+    evidence = Evidence(issuer="i", subject="s", auth_time=NOW - 50, proofs={"amr": {"mfa": NOW - 90}})
+    for max_age, limit, expires in [
+        (None, 90, NOW),
+        (None, 89, None),
+        (90, 1000, NOW),
+        (1000, 95, NOW + 5),
+        (1000, 89, None),
+    ]:
+        decision = evaluate(evidence, Requirement(amr=("mfa",), max_age=max_age), now=NOW, limit=limit)
+        assert (decision.satisfied, decision.expires) == (expires is not None, expires)
+    several = Requirement(max_age=60, also=(Requirement(amr=("mfa",), max_age=95), Requirement(amr=("mfa",))))
+    assert evaluate(evidence, several, now=NOW).expires == NOW + 5
+    assert evaluate(evidence, Requirement(amr=("mfa",), also=(several,)), now=NOW).expires == NOW + 5
+
+
+def test_the_youngest_of_the_values_that_would_do_says_until_when() -> None:
+    for times in ({"a": NOW - 9, "b": NOW - 5}, {"b": NOW - 5, "a": NOW - 9}, {"a": None, "b": NOW - 5}):
+        evidence = Evidence(issuer="i", subject="s", proofs={"acr": times})
+        assert evaluate(evidence, Requirement(acr=("a", "b"), max_age=10), now=NOW) == Decision(expires=NOW + 5)
+
+
+def test_it_is_taken_down_when_something_came_of_which_nobody_says_when_it_was_proved() -> None:
+    said = {"iss": "i", "sub": "s", "amr": ["mfa"], "acrs": "c"}
+    untimed = Evidence.from_claims(said, proof_claims=["acrs"], now=NOW)
+    assert untimed.recorded == {"amr": {"mfa": NOW}, "acrs": {"c": NOW}}
+    assert untimed.proofs == {"amr": {"mfa": None}, "acrs": {"c": None}}
+    assert Evidence.from_claims(said, proof_claims=["acrs"]).recorded == {}
+    timed = Evidence.from_claims({**said, "auth_time": 5}, now=NOW)
+    assert (timed.recorded, timed.proofs) == ({}, {"amr": {"mfa": 5}})
+
+
+@pytest.mark.parametrize(("renewal", "at"), [(False, 20), (True, 10)])
+def test_a_renewal_makes_nothing_younger_of_which_nobody_says_the_time(renewal: bool, at: int) -> None:
+    def came(now: int, *methods: str, **more: Any) -> Evidence:
+        return Evidence.from_claims({"iss": "i", "sub": "s", "amr": [*methods], **more}, now=now)
+
+    both = came(10, "mfa", "pwd").add(came(20, "mfa", "hwk"), renewal=renewal)
+    assert both.recorded == {"amr": {"mfa": at, "hwk": 20, "pwd": 10}}
+    assert both.proofs == {"amr": {"mfa": None, "pwd": None, "hwk": None}}
+    late = came(20, "mfa").add(came(10, "mfa"), renewal=renewal)
+    assert late.recorded == {"amr": {"mfa": 20}}
+    timed = came(10, "mfa").add(came(20, "mfa", auth_time=15), renewal=renewal)
+    assert (timed.recorded, timed.proofs) == ({}, {"amr": {"mfa": 15}})
+    assert came(20, "mfa", auth_time=15).add(came(30, "mfa"), renewal=renewal) == came(20, "mfa", auth_time=15)
 
 
 def test_without_leeway_none_is_given() -> None:
@@ -931,13 +1072,23 @@ def test_a_settlement_is_for_a_moment(later: float, is_settled: bool) -> None:
     assert (session.settled(request, Requirement(max_age=5), "/a/", now=NOW + later) is not None) == is_settled
 
 
-@pytest.mark.parametrize("change", [slice(0, 3), slice(0, 0)])
+@pytest.mark.parametrize("change", [slice(0, 4), slice(0, 0)])
 def test_half_a_settlement_is_none(change: slice) -> None:
     request, requirement = ask(), Requirement(max_age=5)
     session.settle(request, requirement, "/a/", now=NOW, since=NOW)
     whole = request.session["stepup_settled"]
-    assert len(whole) == 4
-    for damaged in (whole[change], [*whole, 1], tuple(whole), [*whole[:3], "x"], [*whole[:2], None, NOW]):
+    assert len(whole) == 5
+    assert session.settled(request, requirement, "/a/", now=NOW) == NOW
+    for damaged in (
+        whole[change],
+        [*whole, 1],
+        tuple(whole),
+        [*whole[:3], "x", whole[4]],
+        [*whole[:2], None, *whole[3:]],
+        [*whole[:4], 5],
+        [whole[0], "/a/", *whole[2:]],
+        ["x", *whole[1:]],
+    ):
         request.session["stepup_settled"] = damaged
         assert session.settled(request, requirement, "/a/", now=NOW) is None
 
@@ -989,6 +1140,16 @@ def test_a_view_is_marked_with_what_it_requires_and_looks_after_sign_in_itself()
 
     assert gate.mark(view, "mfa") is view
     assert (view.stepup_requirement, view.login_required) == ("mfa", False)  # type: ignore[attr-defined]
+
+
+def test_a_view_knows_all_its_doors_and_whether_one_of_them_keeps_no_forms() -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        return shown(request)
+
+    marked: Any = gate.mark(gate.mark(view, "mfa"), "sudo", "mixin")
+    assert marked.stepup_doors == (("mixin", "sudo"), ("decorator", "mfa"))
+    assert not hasattr(marked, "stepup_keep_form")
+    assert vars(gate.mark(view, "mfa", keep_form=False))["stepup_keep_form"] is False
 
 
 def test_what_is_raised_says_what_it_needs() -> None:
@@ -1056,7 +1217,7 @@ def test_the_session_of_nobody_is_not_looked_at() -> None:
     assert request.session.accessed is False
 
 
-def test_what_was_proved_on_the_way_is_used_up_also_where_the_page_could_be_shown_without() -> None:
+def test_what_was_proved_on_the_way_is_used_up_also_where_the_page_could_be_shown_without(db: None) -> None:
     requirement = Requirement(amr=("mfa",), max_age=5)
     request = settled(NOW - 2, proofs={"amr": {"mfa": NOW - 2}})
     assert gate.decide(request, requirement)
@@ -1066,15 +1227,100 @@ def test_what_was_proved_on_the_way_is_used_up_also_where_the_page_could_be_show
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_proof_for_this_very_action_is_good_for_one_showing(method: str) -> None:
+def test_proof_for_this_very_action_is_good_for_one_showing(db: None, method: str) -> None:
     once, held = Requirement(amr=("mfa",), max_age=0), {"stepup": PROVED}
-    request = ask(user=ANNA, held=held, method=method)
+    request = stored(ask(user=ANNA, held=held, method=method))
     assert gate.decide(request, once).unmet == (Unmet("auth_time", "stale"),), "another page has had it"
     session.settle(request, once, "/a/?b=c", now=NOW, since=NOW - 30)
     assert gate.decide(request, once)
     assert gate.decide(request, Requirement(max_age=0)), "all doors that this request passes let it through"
     again = ask(user=ANNA, held=dict(request.session.items()), method=method)
     assert not gate.decide(again, once)
+
+
+ONCE = Requirement(amr=("mfa",), max_age=0)
+
+
+def at_the_same_moment(store: Any, count: int = 2) -> list[Any]:
+    """Requests that have all loaded the session before one of them is answered."""
+    requests = []
+    for _ in range(count):
+        request = ask(user=ANNA)
+        request.session = type(store)(store.session_key)
+        assert request.session["stepup_settled"]
+        requests.append(request)
+    return requests
+
+
+def just_confirmed(store: Any = None) -> Any:
+    request = ask(user=ANNA, held={"stepup": PROVED})
+    held, request.session = dict(request.session.items()), SessionStore() if store is None else store
+    request.session.update(held)
+    session.settle(request, ONCE, "/a/?b=c", now=NOW, since=NOW)
+    request.session.save()
+    return request.session
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_of_requests_at_the_same_moment_one_is_shown_what_is_shown_once(transactional_db: None, is_async: bool) -> None:
+    first, second, third = at_the_same_moment(just_confirmed(), 3)
+    decide = async_to_sync(gate.adecide) if is_async else gate.decide
+    assert decide(first, ONCE)
+    assert decide(first, ONCE), "it is this request that has it"
+    for late in (second, third):
+        assert decide(late, ONCE).unmet == (Unmet("auth_time", "stale"),)
+        assert "stepup_settled" not in late.session, "so it is asked for anew, and not told that it goes in circles"
+        assert not late.session.modified
+    assert "stepup_settled" not in SessionStore(first.session.session_key), "whatever becomes of the answer"
+
+
+def test_a_session_that_is_saved_late_brings_no_showing_back(db: None) -> None:
+    first, late = at_the_same_moment(just_confirmed())
+    assert gate.decide(first, ONCE)
+    late.session["cart"] = 1
+    late.session.save()
+    (again,) = at_the_same_moment(late.session, 1)
+    assert not gate.decide(again, ONCE)
+
+
+def test_an_old_cookie_that_is_a_session_brings_no_showing_back() -> None:
+    first, replayed = at_the_same_moment(just_confirmed(CookieStore()))
+    assert gate.decide(first, ONCE)
+    assert first.session.modified, "it goes into the cookie"
+    assert not gate.decide(replayed, ONCE)
+
+
+def test_where_the_session_has_ended_meanwhile_nothing_is_shown(db: None) -> None:
+    (request,) = at_the_same_moment(just_confirmed(), 1)
+    SessionStore(request.session.session_key).delete()
+    assert not gate.decide(request, ONCE)
+
+
+def test_what_was_proved_at_one_host_is_fresh_there(db: None) -> None:
+    (request,) = at_the_same_moment(just_confirmed(), 1)
+    request.META["HTTP_HOST"] = "localhost"
+    assert not gate.decide(request, ONCE)
+    request.META["HTTP_HOST"] = "testserver"
+    assert gate.decide(request, ONCE)
+
+
+def test_an_age_of_a_door_is_that_of_all_parts(settings: Any) -> None:
+    combo = {"also": [{"amr": ["mfa"]}, {"acr": ["a"], "max_age": 9, "also": [{"amr": ["pwd"]}]}]}
+    settings.STEPUP = {**settings.STEPUP, "REQUIREMENTS": {"combo": combo}}
+    proofs = {"amr": {"mfa": NOW - 3000, "pwd": NOW}, "acr": {"a": NOW}}
+    held = {"stepup": {**PROVED, "proofs": proofs, "at": NOW}}
+    assert gate.decide(ask(user=ANNA, held=held), "combo")
+    assert gate.decide(ask(user=ANNA, held=held), Aged("combo", 300)).unmet == (Unmet("amr", "stale", ("mfa",)),)
+    assert gate.decide(ask(user=ANNA, held=held, method="POST"), Aged("combo", 300, 3600))
+    aged = gate.resolve(ask(), Aged("combo", 300, 3600))
+    assert [(part.max_age, part.submit_max_age) for part in aged.parts] == [(300, 3600)] * 3
+    assert aged.name == "combo"
+
+
+def test_only_what_a_person_has_filled_in_may_be_sent_for_longer() -> None:
+    held = {"stepup": {**PROVED, "proofs": {"amr": {"mfa": NOW - 300}}}}
+    for method in ("REPORT", "CONNECT", "MOVE"):
+        assert not gate.decide(ask(user=ANNA, held=held, method=method), Aged("mfa", 60, 600)), method
 
 
 def test_a_form_that_was_opened_in_time_can_be_sent_for_longer() -> None:
@@ -1137,14 +1383,15 @@ class Counted:
         return True
 
 
+@pytest.mark.parametrize("needs", ["mfa", Aged("mfa", 60)])
 @pytest.mark.parametrize("is_lazy", [False, True])
 @pytest.mark.parametrize("is_loaded", [False, True])
-def test_what_is_plainly_allowed_is_so_at_a_glance(is_lazy: bool, is_loaded: bool) -> None:
+def test_what_is_plainly_allowed_is_so_at_a_glance(needs: gate.Needs, is_lazy: bool, is_loaded: bool) -> None:
     anna = Counted()
     user: Any = SimpleLazyObject(lambda: anna) if is_lazy else anna
     if is_loaded:
         str(user)
-    assert gate.check(ask(user=user, held={"stepup": PROVED}), "mfa") is None
+    assert gate.check(ask(user=user, held={"stepup": PROVED}), needs) is None
     assert anna.asked == 1
 
 
@@ -1210,6 +1457,137 @@ def test_demanding_lets_on_who_has_proved_it_and_has_the_page_kept_out_of_caches
     assert not gate.is_remembered(refused)
 
 
+@pytest.mark.parametrize("needs", ["sudo", lambda request: {"/a/": "sudo"}[request.path]])
+def test_demanding_from_asynchronous_code_is_demanding(needs: Any) -> None:
+    fresh = {"stepup": PROVED}
+    for asked, is_allowed in [(ask(user=ANNA, held=fresh), True), (ask(user=ANNA), False), (ask(held=fresh), False)]:
+        for demand in (gate.demand, async_to_sync(gate.ademand)):
+            asked._stepup_protected = False
+            if is_allowed:
+                demand(asked, needs)
+            else:
+                with pytest.raises(StepUpRequired) as caught:
+                    demand(asked, needs)
+                assert caught.value.requirement is needs
+            assert gate.is_remembered(asked) is is_allowed
+    with pytest.raises(StepUpRequired) as caught:
+        async_to_sync(gate.ademand)(ask(user=ANNA))
+    assert caught.value.requirement == "mfa"
+
+
+def test_what_was_raised_is_answered_by_what_it_needs_and_by_nothing_where_that_is_there(
+    endpoint: str, settings: Any
+) -> None:
+    for reported in (["mfa"], []):
+        # The view has been left already, so what is only reported is enforced.
+        settings.STEPUP = {**settings.STEPUP, "REPORT_ONLY": reported}
+        for needs in ("mfa", lambda request: {"/a/": "mfa"}[request.path]):
+            assert gate.refuse(ask(user=ANNA, held={"stepup": PROVED}), needs) is None
+            for user, error in [(ANNA, "insufficient_user_authentication"), (None, "login_required")]:
+                answer = gate.refuse(ask(user=user, accept="application/json"), needs)
+                assert answer is not None
+                assert answer.status_code == 401
+                said = json.loads(answer.content)
+                assert (said["error"], said["requirement"]) == (error, "mfa")
+
+    # Asked for at once is what the page's other doors need, too, and is not there yet.
+    def view(request: HttpRequest) -> HttpResponse:
+        return shown(request)
+
+    marked = gate.mark(gate.mark(view, "mfa"), "sudo")
+    for held, requirement in [({}, "sudo & mfa"), ({"stepup": {**PROVED, "at": NOW - 400}}, "sudo")]:
+        request = ask(user=ANNA, held=held, accept="application/json")
+        request.resolver_match = ResolverMatch(marked, (), {})
+        answer = gate.refuse(request, "sudo")
+        assert answer is not None
+        assert json.loads(answer.content)["requirement"] == requirement
+    request = ask(user=ANNA, accept="application/json")
+    (sent,) = heard(signals.challenged, lambda: gate.refuse(request, "mfa"))
+    assert sent["request"] is request
+    assert sent["decision"].unmet == (Unmet("amr", "missing", ("mfa",)),)
+
+
+@pytest.mark.parametrize("check", [gate.check, async_to_sync(gate.acheck)])
+def test_a_post_that_stands_for_a_form_that_is_not_there_is_refused_whatever_has_been_proved(
+    endpoint: str, check: Any
+) -> None:
+    marked, held = "/a/?stepup_kept=x", {"stepup": PROVED}
+    for path, method, status in [
+        (marked, "POST", 410),
+        ("/a/", "POST", None),
+        (marked, "GET", None),
+        (marked, "PUT", None),
+    ]:
+        answer = check(ask(path, user=ANNA, held=held, method=method), "mfa")
+        assert (answer and answer.status_code) == status, (path, method)
+        refused = check(ask(path, user=ANNA, method=method, accept="application/json"), "mfa")
+        assert refused.status_code == (status or 401), (path, method)
+    for restored in (gate.restore, async_to_sync(gate.arestore)):
+        assert restored(ask(marked, user=ANNA, held=held, method="POST")).status_code == 410  # type: ignore[union-attr]
+        assert restored(ask(user=ANNA, held=held, method="POST")) is None
+
+
+@pytest.fixture
+def tried_out(settings: Any) -> None:
+    settings.STEPUP = {**settings.STEPUP, "REPORT_ONLY": ["mfa"]}
+
+
+def test_a_door_that_only_reports_lets_a_view_be_asked_with_what_it_was_given_and_leaves_no_trace(
+    tried_out: None,
+) -> None:
+    def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return HttpResponse(f"{request.path} {args} {kwargs}")
+
+    async def aview(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return view(request, *args, **kwargs)
+
+    for held in ({"stepup": PROVED}, {}):
+        for user in (ANNA, None):
+            for answer in (
+                gate.guard(ask(user=user, held=held), "mfa", view, 1, b=2),
+                async_to_sync(gate.aguard)(ask(user=user, held=held), "mfa", aview, 1, b=2),
+            ):
+                assert answer.content.decode() == "/a/ (1,) {'b': 2}"
+                assert "Cache-Control" not in answer
+            assert gate.check(ask(user=user, held=held), "mfa") is None
+            assert async_to_sync(gate.acheck)(ask(user=user, held=held), "mfa") is None
+
+
+def test_where_one_of_two_doors_is_enforced_the_page_is_kept_out_of_caches(tried_out: None, endpoint: str) -> None:
+    answer = gate.guard(ask(user=ANNA, held={"stepup": PROVED}), ("mfa", "sudo"), shown)
+    assert "no-store" in answer["Cache-Control"]
+
+
+def test_what_is_only_reported_is_satisfied_by_whoever_is_signed_in(tried_out: None) -> None:
+    for decide in (gate.decide, async_to_sync(gate.adecide)):
+        assert decide(ask(user=ANNA), "mfa") is SATISFIED
+        assert decide(ask(), "mfa").unmet == (Unmet("sub", "missing"),)
+        assert decide(ask(user=ANNA), ("mfa", "sudo")).unmet == (Unmet("auth_time", "missing"),)
+
+
+def test_code_that_demands_what_is_only_reported_goes_on_and_it_is_reported(tried_out: None, endpoint: str) -> None:
+    for demand in (gate.demand, async_to_sync(gate.ademand)):
+        for user, unmet in [(ANNA, Unmet("amr", "missing", ("mfa",))), (None, Unmet("sub", "missing"))]:
+            request = ask(user=user)
+            (sent,) = heard(signals.reported, lambda demand=demand, request=request: demand(request, "mfa"))  # type: ignore[misc]
+            assert sent["request"] is request
+            assert sent["requirement"].name == "mfa"
+            assert sent["decision"].unmet == (unmet,)
+            assert not gate.is_remembered(request)
+        satisfied = ask(user=ANNA, held={"stepup": PROVED})
+        assert not heard(signals.reported, lambda demand=demand, request=satisfied: demand(request, "mfa"))  # type: ignore[misc]
+
+
+def test_where_every_page_needs_a_sign_in_a_door_that_only_reports_does_so_too(tried_out: None, settings: Any) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
+    for check in (gate.check, async_to_sync(gate.acheck)):
+        answer = check(ask(), "mfa")
+        assert answer is not None
+        assert answer.status_code == 302
+        assert answer["Location"].endswith("?next=/a/%3Fb%3Dc")
+        assert check(ask(user=ANNA), "mfa") is None
+
+
 def test_nothing_is_required_of_who_is_signed_in_where_nothing_is_enforced(settings: Any) -> None:
     settings.STEPUP = {**settings.STEPUP, "CLIENTS_WITH_MFA": ["another"]}
     assert gate.decide(ask(user=ANNA), "mfa") is SATISFIED
@@ -1222,10 +1600,19 @@ def test_the_leeway_of_the_settings_is_given() -> None:
         assert gate.decide(ask(user=ANNA, held=held), "sudo").satisfied is is_allowed
 
 
+def stored(request: Any) -> Any:
+    """The request, with its session stored."""
+    held, request.session = dict(request.session.items()), SessionStore()
+    request.session.update(held)
+    request.session.create()
+    return request
+
+
 def settled(since: float, path: str = "/a/?b=c", at: float = NOW, **proved: Any) -> Any:
     """A request of Anna's, moments after a step-up for a proof that is 5 seconds old at the most."""
-    request = ask(user=ANNA, held={"stepup": {**PROVED, **proved}})
+    request = stored(ask(user=ANNA, held={"stepup": {**PROVED, **proved}}))
     session.settle(request, Requirement(amr=("mfa",), max_age=5), path, now=at, since=since)
+    request.session.save()
     return request
 
 
@@ -1240,7 +1627,7 @@ def settled(since: float, path: str = "/a/?b=c", at: float = NOW, **proved: Any)
     ],
 )
 def test_what_was_proved_on_the_way_is_fresh_for_its_page_once(
-    proved_at: float, since: float, path: str, at: float, is_allowed: bool
+    db: None, proved_at: float, since: float, path: str, at: float, is_allowed: bool
 ) -> None:
     requirement = Requirement(amr=("mfa",), max_age=5)
     request = settled(since, path, at, proofs={"amr": {"mfa": proved_at}})
@@ -1257,6 +1644,24 @@ def test_what_was_proved_on_the_way_is_fresh_for_its_page_once(
         assert not gate.decide(again, requirement), "another request does not"
     else:
         assert decision.unmet == (Unmet("amr", "stale", ("mfa",)),)
+
+
+def test_what_was_proved_on_the_way_stays_fresh_while_a_kept_form_is_read_and_to_read_it_uses_nothing_up(
+    db: None,
+) -> None:
+    form = kept.Form(
+        id="x", requirement=None, path="/a/", content_type="", referer="", back="/", by_itself=False, host="testserver",
+        shown={}, body=b"",
+    )  # fmt: skip
+    requirement = Requirement(amr=("mfa",), max_age=5)
+    proofs = {"proofs": {"amr": {"mfa": NOW - 130}}}
+    for read, is_allowed in [(0, True), (119, True), (121, False)]:
+        looks, sends = (settled(NOW - 130, form.url, NOW - read, **proofs) for _ in range(2))
+        looks._stepup_shown = sends._stepup_kept = form
+        assert gate.decide(looks, requirement).satisfied is is_allowed
+        assert "stepup_settled" in looks.session
+        assert gate.decide(sends, requirement).satisfied is is_allowed
+        assert ("stepup_settled" in sends.session) is not is_allowed
 
 
 # The answer to an unmet requirement

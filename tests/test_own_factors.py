@@ -97,6 +97,7 @@ def own_page(request: Any) -> Any:
     return HttpResponseRedirect(request.GET["next"])
 
 
+ITSELF = Requirement(amr=("otp",), step_up_url="/self-page/", name="itself")
 OTHER = Requirement(amr=("otp",), step_up_url="/own-page/?nothing=1", name="other")
 BOTH = Requirement.all_of(
     OTHER, Requirement(amr=("mfa",), acr_values=("http://schemas.openid.net/pape/policies/2007/06/multi-factor",))
@@ -107,6 +108,8 @@ urlpatterns = [
     path("own-page/", own_page, name="own-page"),
     path("own-factor/", stepup_required("otp")(plain)),
     path("each-time/", stepup_required(Requirement(amr=("otp",), max_age=0, step_up_url="own-page"))(plain)),
+    path("self-page/", stepup_required(ITSELF)(plain)),
+    path("needs-self-page/", stepup_required(ITSELF)(plain)),
     path("never/", stepup_required(OTHER)(plain)),
     path("nowhere/", stepup_required("nowhere")(plain)),
     path(
@@ -169,6 +172,15 @@ def test_a_page_that_leads_back_at_once_goes_round_a_few_times_and_no_more(visit
     assert answer.context["reasons"] == ["step_up_url: leads back without a statement that satisfies it"]
     assert visitor.get(answer.context["retry_url"])["Location"] == "/own-page/?nothing=1&next=%2Fnever%2F"
     assert "stepup_attempts" not in visitor.session
+
+
+def test_a_page_that_asks_for_what_is_proved_on_it_is_told_so(visitor: Visitor, pages: None) -> None:
+    visitor.sign_in()
+    sent = visitor.get("/self-page/?next=/")
+    assert (sent.status_code, sent.context["verdict"]) == (403, "ignored")
+    assert sent.context["reasons"] == ["step_up_url: the page asks for what is to be proved there"]
+    sent = visitor.get("/needs-self-page/")
+    assert visitor.get(sent["Location"]).context["verdict"] == "ignored"
 
 
 def test_a_person_may_take_their_time_again_and_again(visitor: Visitor, pages: None) -> None:

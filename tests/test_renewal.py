@@ -49,6 +49,7 @@ MIDDLEWARE = [
 #: With something that may happen between the load of a session and what becomes of the request.
 LATE = [*MIDDLEWARE[:2], "tests.test_renewal.Late", *MIDDLEWARE[2:]]
 PAGE = {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}
+FORM = {**PAGE, "Sec-Fetch-Site": "same-origin"}
 NO_PAGE = {
     "fetch": {"Sec-Fetch-Mode": "cors", "Accept": "*/*"},
     "xhr": {"X-Requested-With": "XMLHttpRequest"},
@@ -456,7 +457,7 @@ def test_where_the_op_has_nobody_signed_in_the_user_signs_in_and_comes_back_to_t
         },
     )
     assert anna.get("/notes/", **NO_PAGE["htmx"])["HX-Redirect"].startswith("/oidc/authenticate/")
-    assert "prompt" not in sent_to(by_browser, anna.client.post("/notes/", headers=PAGE))
+    assert "prompt" not in sent_to(by_browser, anna.client.post("/notes/", headers=FORM))
     refused = anna.client.put("/notes/", headers=PAGE)
     assert (refused.status_code, refused.context["step_up_url"]) == (403, "/oidc/authenticate/?next=%2Fnotes%2F")
 
@@ -546,12 +547,12 @@ def test_a_browser_that_did_not_come_back_is_shown_the_page_until_the_grace_is_o
     assert shows(anna.get("/notes/", **PAGE))
     clock.offset = DUE + COOL_DOWN + 1
     assert sent_to(by_browser, anna.get("/notes/", **PAGE))["prompt"] == "none", "every minute one tries again"
-    assert shows(anna.client.post("/notes/", headers=PAGE))
+    assert shows(anna.client.post("/notes/", headers=FORM))
 
     clock.offset = DUE + 151
     assert "prompt" not in sent_to(by_browser, anna.get("/notes/", **PAGE))
     assert anna.get("/notes/", **NO_PAGE["fetch"]).status_code == 401
-    assert "prompt" not in sent_to(by_browser, anna.client.post("/notes/", headers=PAGE)), "and the form waits"
+    assert "prompt" not in sent_to(by_browser, anna.client.post("/notes/", headers=FORM)), "and the form waits"
     assert anna.session["_auth_user_id"]
 
     anna.come_back(anna.authenticate(anna.get("/notes/", **PAGE), None))
@@ -1088,7 +1089,7 @@ def test_after_the_grace_the_user_signs_in_and_nothing_is_lost(
 
     assert "prompt" not in sent_to(by_token, anna.get("/notes/", **PAGE))
     assert anna.get("/notes/", **NO_PAGE["fetch"]).status_code == 401
-    assert "prompt" not in sent_to(by_token, anna.client.post("/notes/", headers=PAGE)), "and the form waits"
+    assert "prompt" not in sent_to(by_token, anna.client.post("/notes/", headers=FORM)), "and the form waits"
     assert (anna.session["basket"], bool(anna.session["_auth_user_id"])) == ("book", True)
     assert len(events(caplog, "renewal_failed")) == 2, "the OP is not asked by each request now either"
     answers_again(settings)
@@ -1624,3 +1625,33 @@ def test_what_the_op_takes_away_while_it_is_done_stays_away(
     assert not {"stepup", "stepup_renewal", "oidc_id_token_expiration"} & set(interrupted.session.keys())
     assert interrupted.session["_auth_user_id"]
     assert events(caplog, "renewed") == []
+
+
+def test_keys_that_are_not_known_yet_interrupt_nobody(
+    by_browser: RunningProvider, anna: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    anna.step_up("/decorated/")
+    clock.offset = DUE
+    sent = anna.get("/notes/", **PAGE)
+    by_browser.behave("unknown_kid")
+
+    with caplog.at_level(logging.INFO, "stepup"):
+        back = anna.come_back(anna.authenticate(sent, None))
+
+    assert back["Location"] == "/notes/"
+    assert shows(anna.get("/notes/", **PAGE))
+    assert anna.get("/decorated/").status_code == 200
+    assert [event for event, _ in events(caplog, "renewal_failed", "renewed")] == ["renewal_failed"]
+
+
+def test_keys_that_are_not_known_yet_cost_no_refresh_token(by_token: RunningProvider, anna: Visitor) -> None:
+    anna.sign_in()
+    by_token.behave("unknown_kid")
+    clock.offset = DUE
+    assert shows(anna.get("/notes/", **PAGE))
+    assert refreshes(by_token) == 1
+    by_token.behave("well_behaved")
+    clock.offset += COOL_DOWN + 1
+    assert shows(anna.get("/notes/", **PAGE))
+    assert refreshes(by_token) == 2
+    assert state(anna) == Renewal(locked=state(anna).locked)

@@ -130,6 +130,8 @@ def test_whether_it_is_the_same_session_at_the_op(request_: Any, user: User) -> 
     assert session.is_of(request_, "s2") is False
     assert session.is_of(request_, None) is None
     assert session.is_of(request_, 1) is None
+    session.record(request_, user, {"iss": ISSUER, "sub": "stepup|anna"}, renewal=True)
+    assert session.is_of(request_, "s1") is True, "many an OP leaves it out in a renewal"
     session.record(request_, user, {"iss": ISSUER, "sub": "stepup|anna"})
     assert session.is_of(request_, "s1") is None
     session.record(request_, user, claims(sid=5))
@@ -446,7 +448,8 @@ def test_several_requirements_are_settled_together_and_each_by_itself(request_: 
         assert session.settled(request_, requirement, "/b/", now=NOW) is None
     for requirement in (other, Requirement.all_of(mfa, other)):
         assert session.settled(request_, requirement, "/a/", now=NOW) is None
-    session.use_up_settled(request_)
+    request_.session.save()
+    assert session.use_up_settled(request_, conf.current(), for_good=True)
     assert session.settled(request_, mfa, "/a/", now=NOW) is None
 
 
@@ -643,7 +646,7 @@ def test_a_session_in_a_cookie_is_renewed_from_what_it_holds(rf: Any) -> None:
     assert renewed["a"] == 1
 
 
-@pytest.mark.parametrize("stored", [None, [], ["x", "/a/", 1, 1], [1], "x", ["x", "/a/", "now", 1]])
+@pytest.mark.parametrize("stored", [None, [], ["x", "/a/", 1, 1], [1], "x", ["x", "/a/", "now", 1, "k"]])
 def test_what_is_no_settlement_settles_nothing(request_: Any, stored: Any) -> None:
     request_.session["stepup_settled"] = stored
     assert session.settled(request_, Requirement(amr=("mfa",)), "/a/", now=NOW) is None
@@ -657,7 +660,7 @@ def test_a_settlement_is_for_one_requirement_one_page_a_moment_and_once(request_
     assert session.settled(request_, mfa, "/a/", now=NOW + 10) is None
     assert session.settled(request_, mfa, "/b/", now=NOW) is None
     assert session.settled(request_, sudo, "/a/", now=NOW) is None
-    session.use_up_settled(request_)
+    assert session.use_up_settled(request_, conf.current(), for_good=False)
     assert session.settled(request_, mfa, "/a/", now=NOW + 9) is None
 
 

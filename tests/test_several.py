@@ -242,6 +242,25 @@ def test_a_requirement_of_several_in_the_settings_is_reported_as_a_whole(
     assert reported.requirement == "both"  # type: ignore[attr-defined]
 
 
+def test_a_requirement_of_several_is_reported_as_a_whole_beside_another_too(
+    visitor: Visitor, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = {"also": [{"acr": ["urn:never"]}, {"max_age": 60}]}
+    settings.STEPUP = {
+        **settings.STEPUP,
+        "REQUIREMENTS": {"both": both},
+        "PROTECTED_VIEWS": {},
+        "REPORT_ONLY": ["both"],
+    }
+    needs = stepup_required("both", "mfa")(plain)
+    settings.ROOT_URLCONF = type("URLs", (), {"urlpatterns": [*urlpatterns, path("two/", needs)]})
+    visitor.step_up("/decorated/")
+    caplog.set_level(logging.INFO, "stepup")
+    assert is_open(visitor, "/two/")
+    (reported,) = (record for record in caplog.records if getattr(record, "event", "") == "would_challenge")
+    assert reported.requirement == "both"  # type: ignore[attr-defined]
+
+
 def test_two_names_for_the_same_proof_are_two_requirements(visitor: Visitor, settings: Any) -> None:
     settings.STEPUP = {
         **settings.STEPUP,
@@ -367,9 +386,11 @@ def test_a_requirement_of_several_is_the_same_as_a_mapping_and_back() -> None:
 def test_several_of_several_are_so_many_and_each_once() -> None:
     one, two = Requirement(name="one", amr=("mfa",)), Requirement(name="two", max_age=5)
     nested = Requirement(acr=("urn:a",), also=(Requirement.all_of(one, two), one))
-    assert [part.name for part in nested.parts] == ["", "one", "two", "one"]
+    assert [part.name for part in nested.parts] == ["", "one", "two"]
+    assert [unit.name for unit in nested.units] == ["", "one & two", "one"]
     assert nested.parts[0] == Requirement(acr=("urn:a",))
     assert [part.name for part in Requirement.all_of(one, nested, two).parts] == ["one", "", "two"]
+    assert Requirement.all_of(one, nested, two).units == (one, nested, two)
     assert Requirement.all_of(one, one) is one
 
 
