@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import logging
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -314,6 +315,60 @@ def test_the_page_shows_of_much_json_the_beginning(anna: Browser) -> None:
     body = json.dumps(list(range(1000)))
     page = anna.confirm(anna.send("/exempt/", body, content_type="application/json"))
     assert len(page.context["shown"]["text"]) == 3001
+
+
+@pytest.mark.parametrize("depth", [19, 300])
+def test_what_the_page_shows_of_json_takes_little_room(depth: int) -> None:
+    body = ("[" * depth + ",".join(["1"] * 400_000) + "]" * depth).encode()
+    request = make(body, "application/json")
+    assert len(request.body) == len(body)
+
+    tracemalloc.start()
+    form = kept._form_of(request, None, path="/a/", back="/", most=len(body))
+    _now, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 1_000_000
+    assert (form.shown["text"], form.shown["size"]) == ("", len(body))
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/x-www-form-urlencoded", "multipart/form-data", "application/json", "x/y"]
+)
+def test_what_the_page_shows_of_whatever_it_is_is_little(settings: Any, kind: str) -> None:
+    settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = settings.DATA_UPLOAD_MAX_NUMBER_FILES = None
+    many = {f"{number}{'n' * 300}": "v" * 300 for number in range(1100)}
+    files = [("paper", SimpleUploadedFile("f" * 240, b"x")) for _ in range(1100)]
+    if kind == "multipart/form-data":
+        request: Any = RequestFactory().post("/a/", {**many, "paper": [file for _name, file in files]})
+    else:
+        body = urlencode(many) if "form" in kind else json.dumps(many)
+        request = RequestFactory().post("/a/", body, content_type=kind + "n" * 5000 * (kind == "x/y"))
+    request.META["HTTP_SEC_FETCH_SITE"] = "same-origin"
+    request.user = User()
+
+    form = read(request, 10_000_000)
+
+    assert len(json.dumps(form.shown)) < 40 * 2000
+    assert len(form.shown["rows"]) == (40 if "form" in kind else 0)
+    assert form.shown["more"] == {"multipart/form-data": 2160, "application/x-www-form-urlencoded": 1060}.get(kind, 0)
+    assert len(form.shown["kind"]) <= 201
+
+
+def test_of_a_field_whose_name_nobody_reads_to_the_end_the_value_is_not_shown(anna: Browser) -> None:
+    name = "n" * 250 + "_password"
+    page = anna.confirm(anna.fill_in("/decorated/", {name: "hunter2"}))
+
+    assert [row["value"] for row in page.context["shown"]["rows"]] == ["••••••••"]
+
+
+def test_the_page_shows_of_fields_and_files_together_so_many(anna: Browser) -> None:
+    papers = [SimpleUploadedFile(f"{number}.txt", b"x") for number in range(5)]
+
+    page = anna.confirm(anna.fill_in("/decorated/", {**{f"f{number}": "1" for number in range(38)}, "paper": papers}))
+
+    assert [row["value"] for row in page.context["shown"]["rows"][-3:]] == ["1", "0.txt", "1.txt"]
+    assert page.context["shown"]["more"] == 3
 
 
 def test_the_page_shows_of_anything_else_its_kind_and_size(anna: Browser) -> None:
