@@ -291,10 +291,15 @@ def _url(id: str) -> str:  # noqa: A002 - the word for it
 
 
 def _is_wanted(request: HttpRequest) -> bool:
-    """Whether the door of the view says nothing else, see `gate.mark`."""
-    match = request.resolver_match
-    is_wanted = match is None or getattr(match.func, "stepup_keep_form", True) is True
-    return is_wanted and not getattr(request, "_stepup_keep_no_form", False)
+    """Whether no door says anything else: the one that asks, to the request, or one on the view, see `gate.mark`.
+
+    Of a class-based view also one on the method that takes forms, which is asked after others.
+    """
+    if getattr(request, "_stepup_keep_no_form", False):
+        return False
+    view = getattr(request.resolver_match, "func", None)
+    method = getattr(getattr(view, "view_class", None), "post", None)
+    return all(getattr(each, "stepup_keep_form", True) is True for each in (view, method))
 
 
 def keep_none(request: HttpRequest) -> None:

@@ -100,14 +100,19 @@ class Decorated(View):
         return see(request)
 
 
-async def asee(request: HttpRequest) -> HttpResponse:
-    return await sync_to_async(see)(request)
-
-
 class OnMethod(View):
     @method_decorator(mfa_required(keep_form=False))
     def post(self, request: HttpRequest) -> HttpResponse:
         return see(request)
+
+
+@method_decorator(mfa_required, name="dispatch")
+class OnMethodInside(OnMethod):
+    """Has a door before that of the method."""
+
+
+async def asee(request: HttpRequest) -> HttpResponse:
+    return await sync_to_async(see)(request)
 
 
 def hidden(view: Any) -> Any:
@@ -179,6 +184,10 @@ urlpatterns = [
     path("both-picked/", stepup_required(lambda request: ("mfa", "sudo"))(plain)),
     path("exempt/", csrf_exempt(mfa_required(plain))),
     path("not-keeping-method/", OnMethod.as_view()),
+    path("not-keeping-method-inside/", OnMethodInside.as_view()),
+    path("not-keeping-method-by-name/", OnMethod.as_view(), name="by-name-method"),
+    path("not-keeping-hidden-raised/", hidden(stepup_required("sudo", keep_form=False)(raising))),
+    path("not-keeping-hidden-as-view/", hidden(Page.as_view(keep_form=False))),
     path("not-keeping-hidden-async/", hidden(mfa_required(keep_form=False)(asee))),
     path("not-keeping-hidden/", hidden(mfa_required(keep_form=False)(plain))),
     path("not-keeping-hidden-class/", hidden(NotKeeping.as_view())),

@@ -52,7 +52,7 @@ def site(settings: Any) -> Iterator[None]:
     settings.STEPUP = {
         **settings.STEPUP,
         "REQUIREMENTS": {"sudo": {"max_age": 300}, "never": {"acr": ["urn:never"]}},
-        "PROTECTED_VIEWS": {"by-name": "mfa", "by-name-async": "mfa"},
+        "PROTECTED_VIEWS": {"by-name": "mfa", "by-name-async": "mfa", "by-name-method": "mfa"},
     }
     SEEN.clear()
     clear_url_caches()
@@ -450,6 +450,10 @@ def test_a_form_is_kept_for_the_host_that_it_was_sent_to(anna: Browser, settings
 
 HIDDEN = [
     "/not-keeping-method/",
+    "/not-keeping-method-inside/",
+    "/not-keeping-method-by-name/",
+    "/not-keeping-hidden-raised/",
+    "/not-keeping-hidden-as-view/",
     "/not-keeping-hidden/",
     "/not-keeping-hidden-class/",
     "/not-keeping-hidden-async/",
