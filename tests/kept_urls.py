@@ -20,10 +20,13 @@ from django.views.generic import View
 from stepup import Requirement, gate
 from stepup.decorators import mfa_required, stepup_required
 from stepup.gate import StepUpRequired
+from stepup.kept import MARK
 from stepup.mixins import MFARequiredMixin
 
 #: What has reached the views, request by request.
 SEEN: list[dict[str, Any]] = []
+#: What middleware of the site has seen of them: when, of what amount, and whether it stood for a form.
+GUARDED: list[tuple[str, str | None, bool]] = []
 
 
 def see(request: HttpRequest) -> HttpResponse:
@@ -146,6 +149,22 @@ def streaming(request: HttpRequest) -> HttpResponse:
     """Takes the body before it asks for more."""
     request.read(1)
     raise StepUpRequired("never")
+
+
+class Guard:
+    """Middleware that looks at forms twice: as the request comes in, and when its view is known."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> Any:
+        GUARDED.append(("request", request.POST.get("amount"), MARK in request.GET))
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        amount = request.POST.get("amount")
+        GUARDED.append(("view", amount, MARK in request.GET))
+        return HttpResponse(status=418) if amount == "too much" else None
 
 
 class Full(LocMemCache):

@@ -28,12 +28,13 @@ from stepup import clock, conf, kept, session, vault
 from stepup.models import SessionLink
 from stepup.testing.driver import Person
 from stepup.testing.provider.launcher import RunningProvider
-from tests.kept_urls import DOORS, SEEN
+from tests.kept_urls import DOORS, GUARDED, SEEN
 from tests.visitor import Visitor, query
 
 #: As a browser sends a form of this site.
 OWN = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 ANNA = "anna@harbour.example"
+GUARD = "tests.kept_urls.Guard"
 CROSS = {**OWN, "Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
 
 #: Names that stand twice, other scripts, nothing at all, and what has a meaning in a form.
@@ -656,6 +657,34 @@ def with_cookies(browser: Browser) -> Client:
     client = Client(enforce_csrf_checks=True)
     client.cookies = browser.client.cookies
     return client
+
+
+@pytest.mark.parametrize("guard", ["after", "before", "without"])
+def test_middleware_sees_the_form_when_its_view_is_known_and_what_stands_for_it_before(
+    anna: Browser, settings: Any, guard: str
+) -> None:
+    step_up = "stepup.middleware.StepUpMiddleware"
+    stand = {"after": [step_up, GUARD], "before": [GUARD, step_up], "without": [GUARD]}[guard]
+    settings.MIDDLEWARE = [*(each for each in settings.MIDDLEWARE if each != step_up), *stand]
+    anna.client = with_cookies(anna)
+    page = anna.confirm(anna.fill_in("/decorated/", {"amount": "1200"}))
+    GUARDED.clear()
+
+    assert anna.press(page).status_code == 200
+
+    seen = ("view", "1200", False) if guard == "after" else ("view", None, True)
+    assert [("request", None, True), seen] == GUARDED
+
+
+def test_middleware_that_refuses_a_form_when_its_view_is_known_refuses_one_that_was_kept(
+    anna: Browser, settings: Any
+) -> None:
+    page = anna.confirm(anna.fill_in("/decorated/", {"amount": "too much"}))
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, GUARD]
+    anna.client = with_cookies(anna)
+
+    assert anna.press(page).status_code == 418
+    assert SEEN == []
 
 
 def test_a_query_that_only_looks_as_if_it_stood_for_a_form_is_one_like_any_other(anna: Browser) -> None:
@@ -1315,6 +1344,30 @@ def test_a_form_of_another_site_is_not_kept_where_nobody_has_looked_whose_it_is(
     assert Session.objects.count() == sessions
     assert [each.reason for each in caplog.records if getattr(each, "event", "") == "form_not_kept"] == ["origin"]  # type: ignore[attr-defined]
     assert SEEN == []
+
+
+def test_a_form_that_was_kept_is_kept_again_whatever_the_browser_says_then(anna: Browser) -> None:
+    page = anna.confirm(anna.send("/exempt/", FIELDS))
+    clock.offset = 130.0
+    store = anna.session
+    del store["stepup"]
+    store.save()
+
+    anna.press(anna.confirm(anna.press(page, headers={})), headers={})
+
+    assert [seen["post"] for seen in SEEN] == [FIELDS]
+
+
+@pytest.mark.parametrize(("headers", "is_kept"), [(OWN, True), ({}, False), (CROSS, False)])
+def test_a_door_that_stands_before_the_check_goes_by_the_browsers_word(
+    anna: Browser, settings: Any, headers: dict[str, str], is_kept: bool
+) -> None:
+    names = [each for each in settings.MIDDLEWARE if "CsrfViewMiddleware" not in each]
+    settings.MIDDLEWARE = [*names, "django.middleware.csrf.CsrfViewMiddleware"]
+    anna.client = with_cookies(anna)
+
+    assert anna.fill_in("/by-name/", FIELDS, headers=headers).status_code == (303 if is_kept else 403)
+    assert ("stepup_forms" in anna.session) is is_kept
 
 
 def test_the_middleware_may_stand_before_the_check(anna: Browser, settings: Any) -> None:
