@@ -291,10 +291,15 @@ def _url(id: str) -> str:  # noqa: A002 - the word for it
 
 
 def _is_wanted(request: HttpRequest) -> bool:
-    """Whether the door of the view says nothing else, see `gate.mark`."""
-    match = request.resolver_match
-    is_wanted = match is None or getattr(match.func, "stepup_keep_form", True) is True
-    return is_wanted and not getattr(request, "_stepup_keep_no_form", False)
+    """Whether no door says anything else: the one that asks, to the request, or one on the view, see `gate.mark`.
+
+    Of a class-based view also one on the method that takes forms, which is asked after others.
+    """
+    if getattr(request, "_stepup_keep_no_form", False):
+        return False
+    view = getattr(request.resolver_match, "func", None)
+    method = getattr(getattr(view, "view_class", None), "post", None)
+    return all(getattr(each, "stepup_keep_form", True) is True for each in (view, method))
 
 
 def keep_none(request: HttpRequest) -> None:
@@ -462,27 +467,29 @@ def _is_same_origin(request: HttpRequest) -> bool:
 
 def _shown(request: HttpRequest, body: bytes) -> dict[str, Any]:
     """What the page shows of a form, in JSON's values: what is secret in it goes no further than the form itself."""
-    kind, rows, text = request.content_type or "", [], ""
+    kind, rows, more, text = request.content_type or "", [], 0, ""
     if kind in (_URLENCODED, _MULTIPART):
+        values = [(name, value) for name, value in _pairs(request.POST) if name != CSRF_FIELD]
+        files = _pairs(request.FILES)
         rows = [
             {"name": _short(name), "value": _MASK if _is_secret(name) and value else _short(value), "size": None}
-            for name, value in _pairs(request.POST)
-            if name != CSRF_FIELD
+            for name, value in values[:SHOWN_FIELDS]
         ]
         rows += [
             {"name": _short(name), "value": _short(file.name or ""), "size": file.size}
-            for name, file in _pairs(request.FILES)
+            for name, file in files[: SHOWN_FIELDS - len(rows)]
         ]
+        more = len(values) + len(files) - len(rows)
     elif len(body) <= SHOWN_JSON_BYTES and (kind == "application/json" or kind.endswith("+json")):
         try:
             text = json.dumps(_masked(json.loads(body)), indent=2, ensure_ascii=False)
         except (ValueError, RecursionError):
             text = ""
     return {
-        "rows": rows[:SHOWN_FIELDS],
-        "more": max(len(rows) - SHOWN_FIELDS, 0),
+        "rows": rows,
+        "more": more,
         "text": _short(text, SHOWN_JSON_LENGTH),
-        "kind": kind,
+        "kind": _short(kind),
         "size": len(body),
     }
 
@@ -498,10 +505,11 @@ def _masked(value: Any, depth: int = 0) -> Any:
 
 
 def _is_secret(name: str) -> bool:
-    return _SECRETS.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()) is not None
+    # Nobody reads so long a name to the end.
+    return len(name) > SHOWN_LENGTH or _SECRETS.search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()) is not None
 
 
 def _short(text: str, length: int = SHOWN_LENGTH) -> str:
+    short = text if len(text) <= length else f"{text[:length]}…"
     # JSON can hold half a character, which no page can.
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= length else f"{text[:length]}…"
+    return short.encode("utf-8", "backslashreplace").decode()

@@ -20,10 +20,13 @@ from django.views.generic import View
 from stepup import Requirement, gate
 from stepup.decorators import mfa_required, stepup_required
 from stepup.gate import StepUpRequired
+from stepup.kept import MARK
 from stepup.mixins import MFARequiredMixin
 
 #: What has reached the views, request by request.
 SEEN: list[dict[str, Any]] = []
+#: What middleware of the site has seen of them: when, of what amount, and whether it stood for a form.
+GUARDED: list[tuple[str, str | None, bool]] = []
 
 
 def see(request: HttpRequest) -> HttpResponse:
@@ -100,14 +103,19 @@ class Decorated(View):
         return see(request)
 
 
-async def asee(request: HttpRequest) -> HttpResponse:
-    return await sync_to_async(see)(request)
-
-
 class OnMethod(View):
     @method_decorator(mfa_required(keep_form=False))
     def post(self, request: HttpRequest) -> HttpResponse:
         return see(request)
+
+
+@method_decorator(mfa_required, name="dispatch")
+class OnMethodInside(OnMethod):
+    """Has a door before that of the method."""
+
+
+async def asee(request: HttpRequest) -> HttpResponse:
+    return await sync_to_async(see)(request)
 
 
 def hidden(view: Any) -> Any:
@@ -141,6 +149,22 @@ def streaming(request: HttpRequest) -> HttpResponse:
     """Takes the body before it asks for more."""
     request.read(1)
     raise StepUpRequired("never")
+
+
+class Guard:
+    """Middleware that looks at forms twice: as the request comes in, and when its view is known."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> Any:
+        GUARDED.append(("request", request.POST.get("amount"), MARK in request.GET))
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        amount = request.POST.get("amount")
+        GUARDED.append(("view", amount, MARK in request.GET))
+        return HttpResponse(status=418) if amount == "too much" else None
 
 
 class Full(LocMemCache):
@@ -179,6 +203,10 @@ urlpatterns = [
     path("both-picked/", stepup_required(lambda request: ("mfa", "sudo"))(plain)),
     path("exempt/", csrf_exempt(mfa_required(plain))),
     path("not-keeping-method/", OnMethod.as_view()),
+    path("not-keeping-method-inside/", OnMethodInside.as_view()),
+    path("not-keeping-method-by-name/", OnMethod.as_view(), name="by-name-method"),
+    path("not-keeping-hidden-raised/", hidden(stepup_required("sudo", keep_form=False)(raising))),
+    path("not-keeping-hidden-as-view/", hidden(Page.as_view(keep_form=False))),
     path("not-keeping-hidden-async/", hidden(mfa_required(keep_form=False)(asee))),
     path("not-keeping-hidden/", hidden(mfa_required(keep_form=False)(plain))),
     path("not-keeping-hidden-class/", hidden(NotKeeping.as_view())),

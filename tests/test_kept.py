@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import logging
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -27,12 +28,13 @@ from stepup import clock, conf, kept, session, vault
 from stepup.models import SessionLink
 from stepup.testing.driver import Person
 from stepup.testing.provider.launcher import RunningProvider
-from tests.kept_urls import DOORS, SEEN
+from tests.kept_urls import DOORS, GUARDED, SEEN
 from tests.visitor import Visitor, query
 
 #: As a browser sends a form of this site.
 OWN = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 ANNA = "anna@harbour.example"
+GUARD = "tests.kept_urls.Guard"
 CROSS = {**OWN, "Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
 
 #: Names that stand twice, other scripts, nothing at all, and what has a meaning in a form.
@@ -51,7 +53,7 @@ def site(settings: Any) -> Iterator[None]:
     settings.STEPUP = {
         **settings.STEPUP,
         "REQUIREMENTS": {"sudo": {"max_age": 300}, "never": {"acr": ["urn:never"]}},
-        "PROTECTED_VIEWS": {"by-name": "mfa", "by-name-async": "mfa"},
+        "PROTECTED_VIEWS": {"by-name": "mfa", "by-name-async": "mfa", "by-name-method": "mfa"},
     }
     SEEN.clear()
     clear_url_caches()
@@ -316,6 +318,60 @@ def test_the_page_shows_of_much_json_the_beginning(anna: Browser) -> None:
     assert len(page.context["shown"]["text"]) == 3001
 
 
+@pytest.mark.parametrize("depth", [19, 300])
+def test_what_the_page_shows_of_json_takes_little_room(depth: int) -> None:
+    body = ("[" * depth + ",".join(["1"] * 400_000) + "]" * depth).encode()
+    request = make(body, "application/json")
+    assert len(request.body) == len(body)
+
+    tracemalloc.start()
+    form = kept._form_of(request, None, path="/a/", back="/", most=len(body))
+    _now, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 1_000_000
+    assert (form.shown["text"], form.shown["size"]) == ("", len(body))
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/x-www-form-urlencoded", "multipart/form-data", "application/json", "x/y"]
+)
+def test_what_the_page_shows_of_whatever_it_is_is_little(settings: Any, kind: str) -> None:
+    settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = settings.DATA_UPLOAD_MAX_NUMBER_FILES = None
+    many = {f"{number}{'n' * 300}": "v" * 300 for number in range(1100)}
+    files = [("paper", SimpleUploadedFile("f" * 240, b"x")) for _ in range(1100)]
+    if kind == "multipart/form-data":
+        request: Any = RequestFactory().post("/a/", {**many, "paper": [file for _name, file in files]})
+    else:
+        body = urlencode(many) if "form" in kind else json.dumps(many)
+        request = RequestFactory().post("/a/", body, content_type=kind + "n" * 5000 * (kind == "x/y"))
+    request.META["HTTP_SEC_FETCH_SITE"] = "same-origin"
+    request.user = User()
+
+    form = read(request, 10_000_000)
+
+    assert len(json.dumps(form.shown)) < 40 * 2000
+    assert len(form.shown["rows"]) == (40 if "form" in kind else 0)
+    assert form.shown["more"] == {"multipart/form-data": 2160, "application/x-www-form-urlencoded": 1060}.get(kind, 0)
+    assert len(form.shown["kind"]) <= 201
+
+
+def test_of_a_field_whose_name_nobody_reads_to_the_end_the_value_is_not_shown(anna: Browser) -> None:
+    name = "n" * 250 + "_password"
+    page = anna.confirm(anna.fill_in("/decorated/", {name: "hunter2"}))
+
+    assert [row["value"] for row in page.context["shown"]["rows"]] == ["••••••••"]
+
+
+def test_the_page_shows_of_fields_and_files_together_so_many(anna: Browser) -> None:
+    papers = [SimpleUploadedFile(f"{number}.txt", b"x") for number in range(5)]
+
+    page = anna.confirm(anna.fill_in("/decorated/", {**{f"f{number}": "1" for number in range(38)}, "paper": papers}))
+
+    assert [row["value"] for row in page.context["shown"]["rows"][-3:]] == ["1", "0.txt", "1.txt"]
+    assert page.context["shown"]["more"] == 3
+
+
 def test_the_page_shows_of_anything_else_its_kind_and_size(anna: Browser) -> None:
     page = anna.confirm(anna.send("/exempt/", b"<password>hunter2</password>", content_type="text/xml"))
 
@@ -395,6 +451,10 @@ def test_a_form_is_kept_for_the_host_that_it_was_sent_to(anna: Browser, settings
 
 HIDDEN = [
     "/not-keeping-method/",
+    "/not-keeping-method-inside/",
+    "/not-keeping-method-by-name/",
+    "/not-keeping-hidden-raised/",
+    "/not-keeping-hidden-as-view/",
     "/not-keeping-hidden/",
     "/not-keeping-hidden-class/",
     "/not-keeping-hidden-async/",
@@ -597,6 +657,34 @@ def with_cookies(browser: Browser) -> Client:
     client = Client(enforce_csrf_checks=True)
     client.cookies = browser.client.cookies
     return client
+
+
+@pytest.mark.parametrize("guard", ["after", "before", "without"])
+def test_middleware_sees_the_form_when_its_view_is_known_and_what_stands_for_it_before(
+    anna: Browser, settings: Any, guard: str
+) -> None:
+    step_up = "stepup.middleware.StepUpMiddleware"
+    stand = {"after": [step_up, GUARD], "before": [GUARD, step_up], "without": [GUARD]}[guard]
+    settings.MIDDLEWARE = [*(each for each in settings.MIDDLEWARE if each != step_up), *stand]
+    anna.client = with_cookies(anna)
+    page = anna.confirm(anna.fill_in("/decorated/", {"amount": "1200"}))
+    GUARDED.clear()
+
+    assert anna.press(page).status_code == 200
+
+    seen = ("view", "1200", False) if guard == "after" else ("view", None, True)
+    assert [("request", None, True), seen] == GUARDED
+
+
+def test_middleware_that_refuses_a_form_when_its_view_is_known_refuses_one_that_was_kept(
+    anna: Browser, settings: Any
+) -> None:
+    page = anna.confirm(anna.fill_in("/decorated/", {"amount": "too much"}))
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, GUARD]
+    anna.client = with_cookies(anna)
+
+    assert anna.press(page).status_code == 418
+    assert SEEN == []
 
 
 def test_a_query_that_only_looks_as_if_it_stood_for_a_form_is_one_like_any_other(anna: Browser) -> None:
@@ -1256,6 +1344,30 @@ def test_a_form_of_another_site_is_not_kept_where_nobody_has_looked_whose_it_is(
     assert Session.objects.count() == sessions
     assert [each.reason for each in caplog.records if getattr(each, "event", "") == "form_not_kept"] == ["origin"]  # type: ignore[attr-defined]
     assert SEEN == []
+
+
+def test_a_form_that_was_kept_is_kept_again_whatever_the_browser_says_then(anna: Browser) -> None:
+    page = anna.confirm(anna.send("/exempt/", FIELDS))
+    clock.offset = 130.0
+    store = anna.session
+    del store["stepup"]
+    store.save()
+
+    anna.press(anna.confirm(anna.press(page, headers={})), headers={})
+
+    assert [seen["post"] for seen in SEEN] == [FIELDS]
+
+
+@pytest.mark.parametrize(("headers", "is_kept"), [(OWN, True), ({}, False), (CROSS, False)])
+def test_a_door_that_stands_before_the_check_goes_by_the_browsers_word(
+    anna: Browser, settings: Any, headers: dict[str, str], is_kept: bool
+) -> None:
+    names = [each for each in settings.MIDDLEWARE if "CsrfViewMiddleware" not in each]
+    settings.MIDDLEWARE = [*names, "django.middleware.csrf.CsrfViewMiddleware"]
+    anna.client = with_cookies(anna)
+
+    assert anna.fill_in("/by-name/", FIELDS, headers=headers).status_code == (303 if is_kept else 403)
+    assert ("stepup_forms" in anna.session) is is_kept
 
 
 def test_the_middleware_may_stand_before_the_check(anna: Browser, settings: Any) -> None:
