@@ -29,9 +29,19 @@ from django.urls import ResolverMatch
 from django.utils.functional import SimpleLazyObject
 
 from stepup import Requirement, challenge, clock, conf, gate, kept, session, signals
-from stepup.assurance import MAX_MAX_AGE, MAX_VALUE_LENGTH, MAX_VALUES, SATISFIED, Decision, Evidence, Unmet, evaluate
+from stepup.assurance import (
+    MAX_MAX_AGE,
+    MAX_VALUE_LENGTH,
+    MAX_VALUES,
+    SATISFIED,
+    Decision,
+    Evidence,
+    Unmet,
+    evaluate,
+    is_link,
+)
 from stepup.dialects import MULTI_FACTOR
-from stepup.exceptions import ClaimError
+from stepup.exceptions import ClaimError, ProviderError
 from stepup.gate import Aged, StepUpRequired
 from stepup.id_token import (
     MAX_DEPTH,
@@ -139,6 +149,27 @@ def test_the_least_and_the_greatest_max_age_are_allowed(max_age: int) -> None:
     assert Requirement(max_age=max_age).max_age == max_age
 
 
+def test_another_age_is_that_of_all_parts() -> None:
+    mfa, fresh = Requirement(name="mfa", amr=("mfa",)), Requirement(name="fresh", max_age=5, submit_max_age=6)
+    assert fresh.aged(60, None) == Requirement(max_age=60)
+    both = Requirement.all_of(mfa, fresh).aged(60, 90)
+    assert [(part.name, part.max_age, part.submit_max_age) for part in both.parts] == [
+        ("mfa", 60, 90),
+        ("fresh", 60, 90),
+    ]
+    assert both.max_age is None, "it demands nothing itself"
+    own = Requirement(acr=("a",), also=(mfa,)).aged(60, 90)
+    assert [(part.wanted[0][0], part.max_age, part.submit_max_age) for part in own.parts] == [
+        ("acr", 60, 90),
+        ("amr", 60, 90),
+    ]
+
+
+@pytest.mark.parametrize("url", ["https://help.example/X?Y=Z", "/X", "http://XX.example"])
+def test_an_address_with_capital_letters_may_be_linked_to(url: str) -> None:
+    assert is_link(url)
+
+
 @pytest.mark.parametrize("submit_max_age", [300, 301, MAX_MAX_AGE])
 def test_what_is_sent_may_be_proved_as_long_ago_as_the_page_or_longer(submit_max_age: int) -> None:
     assert Requirement(max_age=300, submit_max_age=submit_max_age).for_submission() == Requirement(
@@ -178,6 +209,9 @@ def test_a_requirement_of_several_that_is_wide_enough_already_is_required_as_it_
     assert both.for_submission() is both
     half = both.within(250)
     assert [part.max_age for part in half.parts] == [300, 250]
+    apart = Requirement(max_age=5, submit_max_age=6, also=(Requirement(amr=("mfa",), max_age=7, submit_max_age=8),))
+    assert [(part.max_age, part.submit_max_age) for part in apart.within(9).parts] == [(9, 9), (9, 9)]
+    assert [(part.max_age, part.submit_max_age) for part in apart.for_submission().parts] == [(6, None), (8, None)]
     timeless = Requirement(acr=("a",), also=(Requirement(max_age=5, submit_max_age=9),))
     assert [part.max_age for part in timeless.within(7).parts] == [None, 7]
     assert [part.max_age for part in timeless.for_submission().parts] == [None, 9]
@@ -1664,6 +1698,21 @@ def test_what_was_proved_on_the_way_stays_fresh_while_a_kept_form_is_read_and_to
         assert ("stepup_settled" in sends.session) is not is_allowed
 
 
+def test_what_was_proved_on_the_way_is_used_up_from_asynchronous_code_too(db: None) -> None:
+    for ask_gate in (gate.adecide, gate.acheck):
+        request = settled(NOW - 90, proofs={"amr": {"mfa": NOW - 90}})
+        answer = async_to_sync(ask_gate)(request, Requirement(amr=("mfa",), max_age=5))
+        assert answer is (SATISFIED if ask_gate is gate.adecide else None)
+        assert "stepup_settled" not in request.session
+
+
+def test_a_request_whose_form_is_not_to_be_kept_is_refused_and_nothing_is_kept(endpoint: str) -> None:
+    request = sent_form()
+    gate.keep_no_form(request)
+    assert challenge.answer(request, MFA, UNMET).status_code == 403
+    assert "stepup_forms" not in request.session
+
+
 # The answer to an unmet requirement
 
 UNMET = Decision((Unmet("amr", "missing", ("mfa",)), Unmet("acr", "missing")))
@@ -2066,3 +2115,318 @@ def test_where_a_sign_in_leads_to(
         setattr(settings, name, value)
     request = RequestFactory().get("/", secure=is_secure)
     assert challenge.safe_next(request, url) == (url if is_kept else "/open/")
+
+
+# Where the answer leads back to
+
+
+def sent_form(**headers: Any) -> Any:
+    """A form that Anna sends, which Django's CSRF check has passed."""
+    request = ask(user=ANNA, method="POST", **headers)
+    request.resolver_match, request.csrf_processing_done = ResolverMatch(shown, (), {}), True
+    return request
+
+
+def form_kept_of(request: Any) -> kept.Form:
+    """The only form that was kept of a request, as its page finds it."""
+    (name,) = request.session["stepup_forms"]
+    (sent,) = request.session["stepup_pending"].values()
+    assert sent["next"] == f"/oidc/authenticate/?kept={name}"
+    form = kept.to_show(ask(sent["next"], user=ANNA, held=dict(request.session.items())))
+    assert isinstance(form, kept.Form)
+    return form
+
+
+@pytest.mark.parametrize(
+    ("headers", "back"),
+    [({"Referer": "/page/"}, "/page/"), ({"Referer": "https://evil.example/"}, "/"), ({}, "/a/?b=c")],
+)
+def test_a_form_waits_for_what_is_demanded_of_what_is_sent_and_the_answer_leads_to_its_page(
+    db: None, endpoint: str, headers: dict[str, str], back: str
+) -> None:
+    requirement = Requirement(name="form", amr=("mfa",), max_age=60, submit_max_age=600)
+    request = sent_form(**headers)
+    assert challenge.answer(request, requirement, STALE).status_code == 303, "or it would be repeated at the OP"
+    (sent,) = request.session["stepup_pending"].values()
+    assert sent["need"] == {"amr": ["mfa"], "max_age": 600, "name": "form"}
+    form = form_kept_of(request)
+    assert (form.requirement, form.path, form.back) == (requirement.for_submission(), "/a/?b=c", back)
+
+
+def test_a_form_waits_for_a_sign_in_alone_where_nothing_else_is_required(db: None, endpoint: str) -> None:
+    request = sent_form()
+    assert challenge.sign_in_anew(request).status_code == 303
+    assert form_kept_of(request).requirement is None
+    (sent,) = request.session["stepup_pending"].values()
+    assert "need" not in sent
+
+
+def test_who_signs_in_anew_comes_back_to_the_page_and_a_script_is_told_where(endpoint: str) -> None:
+    request = ask(user=ANNA)
+    assert "acr_values" not in sent_by(challenge.sign_in_anew(request))
+    (sent,) = request.session["stepup_pending"].values()
+    assert sent["next"] == "/a/?b=c"
+    answer = challenge.sign_in_anew(ask(user=ANNA, Accept="application/json", Referer="/page/"))
+    assert answer.status_code == 401
+    assert json.loads(answer.content) == {
+        "error": "login_required",
+        "requirement": "",
+        "step_up_url": "/oidc/authenticate/?next=%2Fpage%2F",
+    }
+    htmx = challenge.sign_in_anew(ask(user=ANNA, HX_Request="true", HX_Current_URL="/page/"))
+    assert (htmx.status_code, htmx["HX-Redirect"]) == (401, "/oidc/authenticate/?next=%2Fpage%2F")
+
+
+@pytest.mark.parametrize("path", ["//evil.example/", "/" + "x" * 2000])
+def test_a_form_at_an_address_that_nobody_is_sent_back_to_is_not_kept(
+    rendered: list[dict[str, Any]], path: str
+) -> None:
+    request = sent_form(Referer="/page/")
+    request.path_info = request.path = path
+    request.META["QUERY_STRING"] = ""
+    assert challenge.answer(request, MFA, UNMET).status_code == 403
+    (context,) = rendered
+    assert context["why"] == "It could not be kept until you have done so."
+    assert context["step_up_url"] == TO_A
+    assert "stepup_forms" not in request.session
+
+
+def former_form() -> kept.Form:
+    return kept.Form(
+        id="x", requirement=None, path="/a/?b=c", content_type="text/plain", referer="", back="/page/", by_itself=True,
+        host="testserver", shown={}, body=b"",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("headers", [{"Accept": "application/json"}, {"HX_Request": "true"}])
+def test_a_form_that_a_script_has_sent_in_vain_is_kept_again(db: None, endpoint: str, headers: dict[str, str]) -> None:
+    requirement = Requirement(name="form", amr=("mfa",), max_age=60, submit_max_age=600)
+    request = sent_form(Referer="/page/", **headers)
+    request._stepup_kept = former_form()
+    answer = challenge.answer(request, requirement, STALE)
+    assert answer.status_code == 401
+    url = answer["HX-Redirect"] if "HX_Request" in headers else json.loads(answer.content)["step_up_url"]
+    assert request.session["stepup_forms"].keys() == {"x"}
+    assert query(url)["next"] == "/oidc/authenticate/?kept=x"
+    assert challenge.requirement_from(RequestFactory().get(url)) == requirement.for_submission()
+
+
+def test_what_stands_for_a_form_leads_to_the_page_of_the_form(endpoint: str) -> None:
+    request = ask("/a/?stepup_kept=x", user=ANNA, method="POST")
+    assert challenge.answer(request, MFA, UNMET).status_code == 303
+    (sent,) = request.session["stepup_pending"].values()
+    assert sent["next"] == "/oidc/authenticate/?kept=x"
+    assert "stepup_forms" not in request.session
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "kind", "is_page"),
+    [
+        ("GET", {}, "page", False),
+        ("GET", {"Accept": "text/html"}, "page", True),
+        ("GET", {"Accept": "*/*"}, "page", False),
+        ("GET", {"Sec_Fetch_Mode": "navigate"}, "page", True),
+        ("GET", {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}, "page", True),
+        ("GET", {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "iframe", "Accept": "text/html"}, "page", False),
+        ("GET", {"Sec_Fetch_Mode": "cors", "Accept": "text/html"}, "script", False),
+        ("GET", {"HX_Request": "true", "Accept": "text/html"}, "htmx", False),
+        ("HEAD", {"Accept": "text/html"}, "script", False),
+        ("POST", {"Accept": "text/html"}, "form", False),
+        ("POST", {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}, "form", False),
+    ],
+)
+def test_only_what_is_a_page_for_certain_is_taken_for_one(
+    method: str, headers: dict[str, Any], kind: str, is_page: bool
+) -> None:
+    assert challenge.kind_of(ask(method=method, **headers)) == kind
+    assert challenge.is_page(ask(method=method, **headers)) is is_page
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("/a/?b", "/a/?b"),
+        ("http://testserver/a/?b", "/a/?b"),
+        ("http://testserver", "/"),
+        ("https://testserver/a/", "https://testserver/a/"),
+        ("http://other.example/a/", "http://other.example/a/"),
+    ],
+)
+def test_an_address_of_this_site_is_its_path(url: str, path: str) -> None:
+    assert challenge.path_of(ask(), url) == path
+
+
+# Several at once, in vain, and without the person
+
+
+def test_of_several_requirements_only_those_that_are_not_there_are_asked_for(endpoint: str) -> None:
+    strict = Requirement(name="strict", acr=("s",), acr_values=("s", "a"), max_age=60, params={"p": "1"}, prompt="x y")
+    loose = Requirement(name="loose", amr=("mfa",), acr_values=("a", "b"), max_age=90, params={"q": "2"}, prompt="y z")
+    together = Requirement.all_of(strict, loose, Requirement(name="timeless", amr=("hwk",)))
+
+    def asked_for(again: bool = False, **proofs: Any) -> dict[str, str]:
+        request = ask(user=ANNA, held={"stepup": {**PROVED, "proofs": proofs}})
+        sent = sent_by(challenge.authentication_request(request, requirement=together, next_url="/", again=again))
+        (pending_,) = request.session["stepup_pending"].values()
+        assert len(pending_["need"]) == 3, "the answer has to prove all of it all the same"
+        return {key: sent[key] for key in ("acr_values", "max_age", "prompt", "p", "q") if key in sent}
+
+    everything = {"acr_values": "s a b", "max_age": "60", "prompt": "x y z", "p": "1", "q": "2"}
+    assert asked_for() == everything
+    assert asked_for(again=True) == {**everything, "prompt": "login"}
+    assert asked_for(acr={"s": NOW}) == {"acr_values": "a b", "max_age": "90", "prompt": "y z", "q": "2"}
+    assert asked_for(acr={"s": NOW}, amr={"mfa": NOW}) == {}
+    assert asked_for(acr={"s": NOW}, amr={"mfa": NOW, "hwk": NOW}) == everything, "all there: once more, then"
+
+
+def test_what_several_ask_for_as_essential_claims_is_asked_for_in_one(endpoint: str) -> None:
+    together = Requirement.all_of(
+        Requirement(acr=("a",), claims={"c": ("1",)}, essential=True),
+        Requirement(acr=("b", "a"), acr_values=("b", "a"), claims={"d": ("2",)}, essential=True),
+        Requirement(amr=("mfa",), acr_values=("v",)),
+    )
+    sent = sent_by(challenge.authentication_request(ask(), requirement=together, next_url="/"))
+    assert json.loads(sent["claims"]) == {
+        "id_token": {
+            "acr": {"essential": True, "values": ["a", "b"]},
+            "c": {"essential": True, "value": "1"},
+            "d": {"essential": True, "value": "2"},
+        }
+    }
+    assert sent["acr_values"] == "v"
+
+
+def test_who_has_tried_too_often_is_told_so_and_not_sent_to_the_provider(
+    endpoint: str, rendered: list[dict[str, Any]]
+) -> None:
+    request, answers = ask(user=ANNA), []
+    for _ in range(4):
+        assert challenge.seconds_to_wait(request, MFA) == 0
+        session.note_attempt(request, MFA, conf.current(), now=NOW - 100)
+    assert 499 < challenge.seconds_to_wait(request, MFA) <= 500
+    assert challenge.seconds_to_wait(request, None) == 0
+
+    def try_it() -> None:
+        answers.append(challenge.authentication_request(request, requirement=MFA, next_url="/b/"))
+
+    (sent,) = heard(signals.refused, try_it)
+    assert answers[0].status_code == 429
+    assert int(answers[0]["Retry-After"]) in (499, 500)
+    assert (rendered[0]["verdict"], rendered[0]["wait_minutes"]) == ("exhausted", 9)
+    assert (sent["user"], sent["requirement"], sent["request"]) == (ANNA, MFA, request)
+    assert "stepup_pending" not in request.session
+    assert challenge.authentication_request(request, requirement=None, next_url="/b/").status_code == 302
+
+
+def test_a_page_that_asks_on_after_it_was_satisfied_offers_so_many_tries_and_then_none(
+    endpoint: str, rendered: list[dict[str, Any]]
+) -> None:
+    request = ask(user=ANNA)
+    session.settle(request, MFA, "/a/?b=c", now=NOW, since=NOW)
+    for _ in range(4):
+        challenge.answer(request, MFA, UNMET)
+    assert [bool(context["retry_url"]) for context in rendered] == [True, True, True, False]
+    assert rendered[-1]["wait_minutes"] == 10
+    session.forget_attempts(request, MFA)
+    assert challenge.seconds_to_wait(request, MFA) > 0, "that the OP satisfies it once more changes nothing"
+
+
+@pytest.mark.parametrize(("read", "is_settled"), [(60, True), (121, False)])
+def test_what_was_settled_for_a_form_is_looked_for_as_long_as_it_may_be_read(
+    db: None, rendered: list[dict[str, Any]], read: int, is_settled: bool
+) -> None:
+    requirement = Requirement(name="form", amr=("mfa",), max_age=60, submit_max_age=600)
+    request = ask("/a/?stepup_kept=x", user=ANNA, method="POST")
+    request._stepup_kept = former_form()
+    session.settle(request, requirement.for_submission(), former_form().url, now=NOW - read, since=NOW - read)
+    challenge.answer(request, requirement, UNMET)
+    assert (rendered[-1]["verdict"] == "ignored") is is_settled
+    retry = rendered[-1]["retry_url"]
+    assert query(retry)["next"] == "/oidc/authenticate/?kept=x"
+    assert challenge.requirement_from(RequestFactory().get(retry)) == requirement.for_submission()
+
+
+def test_a_request_without_the_person_says_so_and_where_it_cannot_be_sent_it_is_for_the_caller_to_see(
+    endpoint: str, settings: Any
+) -> None:
+    request = ask(user=ANNA)
+    answer = challenge.authentication_request(request, requirement=None, next_url="/b/", silent=True)
+    assert sent_by(answer)["prompt"] == "none"
+    (sent,) = request.session["stepup_pending"].values()
+    assert sent["silent"] is True
+    settings.STEPUP = {**settings.STEPUP, "ISSUER": "http://127.0.0.1:9/", "PUSHED_REQUESTS": True}
+    with pytest.raises(ProviderError):
+        challenge.authentication_request(request, requirement=None, next_url="/b/", silent=True)
+    del settings.OIDC_OP_AUTHORIZATION_ENDPOINT
+    with pytest.raises(ProviderError):
+        challenge.authentication_request(request, requirement=None, next_url="/b/", silent=True)
+
+
+def test_who_has_no_session_any_more_is_sent_round_once_instead_of_to_the_provider(db: None, endpoint: str) -> None:
+    request = ask(user=ANNA)
+    request.session.create()
+    request.session.modified = False
+    request.session.delete(request.session.session_key)
+    answer = challenge.authentication_request(request, requirement=None, next_url="/b/")
+    assert (answer.status_code, answer["Location"]) == (302, "/b/")
+
+
+# Pages of the site's own
+
+OWN = Requirement(name="own", amr=("otp",), step_up_url="/own/")
+
+
+@pytest.mark.parametrize(
+    ("page", "there"), [("/own/", "/own/?next="), ("/own/?x=y", "/own/?x=y&next="), ("open", "/open/?next=")]
+)
+def test_what_is_proved_on_a_page_of_the_sites_own_leads_there_and_back(page: str, there: str) -> None:
+    requirement = dataclasses.replace(OWN, step_up_url=page)
+    for back in ("/b/?c", "http://testserver/b/?c"):
+        request = ask(user=ANNA)
+        answer = challenge.authentication_request(request, requirement=requirement, next_url=back)
+        assert answer["Location"] == there + quote(back, "")
+        assert (answer.status_code, "no-store" in answer["Cache-Control"]) == (302, True)
+        assert request.session["stepup_way"]["next"] == "/b/?c"
+        assert "stepup_pending" not in request.session
+    form = ask(user=ANNA, method="POST")
+    answer = challenge.authentication_request(form, requirement=requirement, next_url="https://evil.example/")
+    assert answer.status_code == 303
+    assert form.session["stepup_way"]["next"] == "/"
+
+
+def test_of_several_what_one_page_of_the_sites_own_proves_is_proved_there_first(endpoint: str) -> None:
+    second = Requirement(name="second", amr=("pin",), step_up_url="/own/")
+    elsewhere = Requirement(name="elsewhere", amr=("sms",), step_up_url="/sms/")
+    together = Requirement.all_of(MFA, OWN, elsewhere, second)
+    for methods, where in [((), "/own/?"), (("otp", "pin"), "/sms/?"), (("otp", "pin", "sms"), f"{endpoint}?")]:
+        held = {"stepup": {**PROVED, "proofs": {"amr": dict.fromkeys(methods, NOW)}}}
+        request = ask(user=ANNA, held=held)
+        answer = challenge.authentication_request(request, requirement=together, next_url="/b/")
+        assert answer["Location"].startswith(where)
+        if not methods:
+            assert [part["name"] for part in request.session["stepup_way"]["need"]] == ["own", "second"]
+
+
+@pytest.mark.parametrize(
+    ("page", "path", "reason"),
+    [
+        ("no-such-page", "/a/", "step_up_url: no such page"),
+        ("/a/", "/a/", "step_up_url: the page asks for what is to be proved there"),
+        ("/a/?x", "/a/?y", "step_up_url: the page asks for what is to be proved there"),
+        ("/own/", "/a/", "step_up_url: leads back without a statement that satisfies it"),
+    ],
+)
+def test_a_page_of_the_sites_own_that_leads_nowhere_is_said_to(
+    rendered: list[dict[str, Any]], page: str, path: str, reason: str
+) -> None:
+    requirement, request = dataclasses.replace(OWN, name="", step_up_url=page), ask(path, user=ANNA)
+    for _ in range(5 if page == "/own/" else 0):
+        assert session.may_go(request, requirement, "/b/", conf.current(), now=NOW)
+    (sent,) = heard(
+        signals.refused,
+        lambda: challenge.authentication_request(request, requirement=requirement, next_url="/b/"),
+    )
+    (context,) = rendered
+    assert (context["verdict"], context["reasons"], context["signed_in"]) == ("ignored", [reason], True)
+    assert context["retry_url"] == challenge.step_up_url(requirement, "/b/")
+    assert (sent["user"], sent["requirement"], sent["request"]) == (ANNA, requirement, request)
