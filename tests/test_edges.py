@@ -306,6 +306,12 @@ def test_what_was_recorded_at_a_time_that_nobody_says_is_as_old_as_that_where_no
         assert evaluate(evidence, asked, now=NOW, leeway=leeway) == unknown
 
 
+def test_what_was_neither_proved_nor_recorded_at_a_known_time_is_too_old_for_any_limit() -> None:
+    evidence = Evidence(issuer="i", subject="s", proofs={"amr": {"mfa": None}})
+    decision = evaluate(evidence, Requirement(amr=("mfa",)), now=NOW, limit=10**9)
+    assert decision.unmet == (Unmet("amr", "time_unknown", ("mfa",)),)
+
+
 def test_no_evidence_is_older_than_the_limit_whatever_is_required() -> None:
     evidence = Evidence(issuer="i", subject="s", auth_time=NOW - 50, proofs={"amr": {"mfa": NOW - 90}})
     for max_age, limit, expires in [
@@ -325,7 +331,8 @@ def test_no_evidence_is_older_than_the_limit_whatever_is_required() -> None:
 def test_the_youngest_of_the_values_that_would_do_says_until_when() -> None:
     for times in ({"a": NOW - 9, "b": NOW - 5}, {"b": NOW - 5, "a": NOW - 9}, {"a": None, "b": NOW - 5}):
         evidence = Evidence(issuer="i", subject="s", proofs={"acr": times})
-        assert evaluate(evidence, Requirement(acr=("a", "b"), max_age=10), now=NOW) == Decision(expires=NOW + 5)
+        for either in (("a", "b"), ("b", "a")):
+            assert evaluate(evidence, Requirement(acr=either, max_age=10), now=NOW) == Decision(expires=NOW + 5)
 
 
 def test_it_is_taken_down_when_something_came_of_which_nobody_says_when_it_was_proved() -> None:
@@ -346,6 +353,7 @@ def test_a_renewal_makes_nothing_younger_of_which_nobody_says_the_time(renewal: 
     both = came(10, "mfa", "pwd").add(came(20, "mfa", "hwk"), renewal=renewal)
     assert both.recorded == {"amr": {"mfa": at, "hwk": 20, "pwd": 10}}
     assert both.proofs == {"amr": {"mfa": None, "pwd": None, "hwk": None}}
+    assert came(10, "mfa").add(came(20, "mfa")).recorded == {"amr": {"mfa": 20}}, "which not every new token is"
     late = came(20, "mfa").add(came(10, "mfa"), renewal=renewal)
     assert late.recorded == {"amr": {"mfa": 20}}
     timed = came(10, "mfa").add(came(20, "mfa", auth_time=15), renewal=renewal)
