@@ -978,6 +978,19 @@ def test_a_form_is_taken_once_and_the_others_stay(request_: Any) -> None:
     assert "stepup_forms" not in SessionStore(request_.session.session_key)
 
 
+def test_a_form_that_another_request_has_taken_off_the_session_meanwhile_breaks_nothing(request_: Any) -> None:
+    keep(request_)
+    keep(request_, "g")
+    request_.session.save()
+    theirs = another(request_, stepup_forms={"g": request_.session["stepup_forms"]["g"]})
+    assert take(request_) is True
+    assert (take(request_), kept_form(request_)) == (False, None)
+    del theirs["stepup_forms"]
+    theirs.save()
+    assert take(request_, "g") is True
+    assert "stepup_forms" not in SessionStore(request_.session.session_key)
+
+
 def test_a_form_of_a_session_that_is_gone_is_not_taken_and_stays_where_it_was(request_: Any) -> None:
     keep(request_)
     request_.session.save()
@@ -1071,6 +1084,8 @@ def test_nobody_goes_to_the_sites_own_page_for_the_same_more_often_than_a_person
         for other, path in [(MFA, "/a/"), (MFA, "/b/"), (Requirement(amr=("otp",)), "/b/")]:
             assert go(request_, other, path) is True
     for number in range(12):
+        assert go(request_, path="/ab/"[number % 2 :]) is True, "each page counts by itself"
+    for number in range(12):
         assert go(request_, now=NOW + 100 + 2.5 * number) is True, "slowly, as often as they like"
 
 
@@ -1081,21 +1096,24 @@ def test_the_last_ten_seconds_count(request_: Any) -> None:
 
 
 @pytest.mark.parametrize("late", [0, 900, 901])
+@pytest.mark.parametrize("named", [False, True])
 def test_what_is_proved_on_the_sites_own_page_is_fresh_for_the_page_that_led_there(
-    request_: Any, user: User, late: int
+    request_: Any, user: User, named: bool, late: int
 ) -> None:
+    needed = conf.current().requirements["mfa"] if named else MFA
+
     def arrive(amr: list[str]) -> None:
         evidence = session.record(request_, user, claims(amr=amr, auth_time=NOW), stated=True)
         session.arrive(request_, evidence, conf.current(), now=NOW + late)
 
-    go(request_, now=NOW - 5)
-    go(request_, now=NOW)
+    go(request_, needed, now=NOW - 5)
+    go(request_, needed, now=NOW)
     arrive(["pwd"])
     assert "stepup_settled" not in request_.session
     assert "stepup_way" in request_.session
     arrive(["mfa"])
     is_fresh = late <= 900
-    assert (session.settled(request_, MFA, "/a/", now=NOW + late) == NOW + late) is is_fresh
+    assert (session.settled(request_, needed, "/a/", now=NOW + late) == NOW + late) is is_fresh
     assert ("stepup_way" not in request_.session) is is_fresh
 
 
@@ -1281,10 +1299,11 @@ def test_where_something_else_proves_enough_it_goes_with_the_answer(request_: An
 
 def test_pending_requests_can_be_looked_at_and_stay(request_: Any) -> None:
     settings = conf.current()
-    for state in ("s", "t"):
-        session.add_pending(request_, pending(state), settings)
+    sudo = pending("t", requirement=settings.requirements["sudo"])
+    for each in (pending("s"), sudo):
+        session.add_pending(request_, each, settings)
     request_.session["stepup_pending"] = {**request_.session["stepup_pending"], "x": {"at": NOW}, "y": 5}
     before = dict(request_.session.items())
-    assert session.pendings(request_, settings, now=NOW) == [pending("s"), pending("t")]
+    assert session.pendings(request_, settings, now=NOW) == [pending("s"), sudo]
     assert session.pendings(request_, settings, now=NOW + 901) == []
     assert dict(request_.session.items()) == before
