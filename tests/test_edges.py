@@ -2043,6 +2043,21 @@ def test_a_view_of_the_sites_own_adds_parameters_by_what_the_request_is(endpoint
     assert sent["ui_locales"] == "c"
 
 
+def test_where_the_view_is_none_of_ours_the_parameters_are_those_of_the_settings(endpoint: str, settings: Any) -> None:
+    settings.OIDC_AUTH_REQUEST_EXTRA_PARAMS = {"ui_locales": "d"}
+    for view in ("tests.test_edges.shown", "mozilla_django_oidc.views.OIDCAuthenticationRequestView"):
+        settings.OIDC_AUTHENTICATE_CLASS = view
+        sent = sent_by(challenge.authentication_request(ask(), requirement=None, next_url="/"))
+        assert sent["ui_locales"] == "d"
+
+
+def test_an_endpoint_with_a_query_keeps_it(settings: Any) -> None:
+    settings.OIDC_OP_AUTHORIZATION_ENDPOINT = "https://op.example/authorize?tenant=t"
+    sent = sent_by(challenge.authentication_request(ask(), requirement=None, next_url="/"))
+    assert (sent["tenant"], sent["response_type"], sent["client_id"]) == ("t", "code", "site")
+    assert all(name.isidentifier() for name in sent)
+
+
 @pytest.mark.parametrize("pushes", [False, True])
 @pytest.mark.parametrize("requirement", [None, MFA])
 def test_where_the_provider_cannot_be_reached_the_page_says_so(
