@@ -14,7 +14,7 @@ help:
 	@echo "make e2e     run the scenario in a real browser (Debian's Chromium), and a site under load and faults"
 	@echo "make bench   measure how fast it is, against Django and mozilla-django-oidc"
 	@echo "make fuzz    go on trying random tokens, queries and settings, each kind for a minute"
-	@echo "make mutants change the code in two thousand ways, and see that the tests notice"
+	@echo "make mutants change the code in four thousand ways, and see that the tests notice"
 	@echo "make lint    check style and formatting with ruff"
 	@echo "make types   check the types with mypy"
 	@echo "make docs    build the documentation into docs/_build/html"

@@ -11,11 +11,11 @@ import pytest
 
 #: By module, the files of its own tests. That a whole sign-in fails too says little of where the mistake is.
 TESTS = {
-    "stepup.assurance": ("test_assurance", "test_edges"),
+    "stepup.assurance": ("test_assurance", "test_edges", "test_several", "test_enrolment"),
     "stepup.challenge": ("test_challenge", "test_edges"),
-    "stepup.gate": ("test_gate", "test_edges"),
+    "stepup.gate": ("test_gate", "test_edges", "test_several"),
     "stepup.id_token": ("test_id_token", "test_edges"),
-    "stepup.session": ("test_session", "test_edges"),
+    "stepup.session": ("test_session", "test_edges", "test_attempts"),
 }
 
 

@@ -2234,6 +2234,17 @@ def test_a_form_that_a_script_has_sent_in_vain_is_kept_again(db: None, endpoint:
     assert challenge.requirement_from(RequestFactory().get(url)) == requirement.for_submission()
 
 
+def test_a_script_is_led_to_what_the_page_demands_that_it_comes_back_to(db: None, endpoint: str) -> None:
+    requirement = Requirement(name="form", amr=("mfa",), max_age=60, submit_max_age=600)
+    for method in ("GET", "POST"):
+        answer = challenge.answer(ask(user=ANNA, method=method, Accept="application/json"), requirement, STALE)
+        url = json.loads(answer.content)["step_up_url"]
+        assert challenge.requirement_from(RequestFactory().get(url)) == requirement
+    request = sent_form(Accept="application/json")
+    request._stepup_kept = former_form()
+    assert challenge.sign_in_anew(request).status_code == 401
+
+
 def test_what_stands_for_a_form_leads_to_the_page_of_the_form(endpoint: str) -> None:
     request = ask("/a/?stepup_kept=x", user=ANNA, method="POST")
     assert challenge.answer(request, MFA, UNMET).status_code == 303

@@ -946,6 +946,19 @@ def test_a_form_is_of_who_was_signed_in_and_of_whoever_signs_in_first_where_nobo
     assert kept_form(request_, "nobodys") is None
 
 
+class Full(SessionStore):
+    """An engine that has no room left."""
+
+    def save(self, must_create: bool = False) -> None:
+        raise OSError("no space left on device")
+
+
+def test_a_form_that_finds_no_room_is_not_kept_and_leaves_no_entry(request_: Any) -> None:
+    request_.session = Full(request_.session.session_key)
+    assert keep(request_) is False
+    assert "stepup_forms" not in request_.session
+
+
 def test_the_oldest_form_makes_room_and_is_deleted(request_: Any) -> None:
     times = [NOW, NOW - 9, NOW - 5, NOW - 7, NOW - 8]
     for number, at in enumerate(times):
@@ -1057,7 +1070,7 @@ def test_what_lasts_counts_with_the_rest_and_is_not_forgotten_with_it(request_: 
 
 
 def test_where_nothing_is_counted_any_more_nothing_is_kept(request_: Any) -> None:
-    note(request_)
+    session.note_attempt(request_, MFA, conf.current(), now=NOW)
     note(request_, Requirement(amr=("hwk",)))
     session.forget_attempts(request_, MFA)
     assert len(request_.session["stepup_attempts"]["at"]) == 1
@@ -1286,6 +1299,32 @@ def test_proof_for_one_showing_is_used_up_by_one_request_and_stored_at_once(requ
     assert (session.is_settled(request_), request_.session.modified) == (False, False)
     assert session.use_up_settled(behind, settings, for_good=True) is False
     assert (session.is_settled(behind), behind.session.modified) == (False, False)
+
+
+def test_a_request_that_comes_too_late_for_it_still_stores_what_it_has_changed_itself(request_: Any) -> None:
+    settings = conf.current()
+    session.settle(request_, MFA, "/a/", now=NOW, since=NOW)
+    request_.session.save()
+    behind: Any = type("Request", (), {"session": SessionStore(request_.session.session_key), "user": request_.user})()
+    behind.session["own"] = 1
+    assert session.use_up_settled(request_, settings, for_good=True) is True
+    assert session.use_up_settled(behind, settings, for_good=True) is False
+    assert behind.session.modified is True
+
+
+def test_where_the_browser_has_the_session_proof_for_one_showing_is_used_up_once_each_time(request_: Any) -> None:
+    settings, request_.session = conf.current(), CookieStore()
+    for _ in range(2):
+        session.settle(request_, MFA, "/a/", now=NOW, since=NOW)
+        held = dict(request_.session.items())
+        request_.session.save()
+        assert session.use_up_settled(request_, settings, for_good=True) is True
+        assert (session.is_settled(request_), request_.session.modified) == (False, True)
+        again: Any = type("Request", (), {"session": CookieStore(), "user": request_.user})()
+        again.session.update(held)
+        again.session.modified = False
+        assert session.use_up_settled(again, settings, for_good=True) is False
+        assert (session.is_settled(again), again.session.modified) == (False, True), "the browser is to have it so"
 
 
 def test_where_something_else_proves_enough_it_goes_with_the_answer(request_: Any) -> None:
