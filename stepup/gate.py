@@ -373,19 +373,19 @@ def _judge(request: HttpRequest, requirement: Requirement, visitor: _Visitor) ->
     if since is None:
         page, within = kept.page_of(request)
         since = session.settled(request, needed, page, now=now, within=within)
-    is_once = any(part.max_age == 0 for part in needed.parts)
-    is_enough = decision.satisfied and not is_once
-    if since is not None and not is_enough and not settings.judge(evidence, needed.within(now - since), now=now):
-        return decision
-    if is_first and since is not None and kept.shown(request) is None:
+    is_enough = decision.satisfied and not any(part.max_age == 0 for part in needed.parts)
+    is_fresh = since is not None and (
+        is_enough or settings.judge(evidence, needed.within(now - since), now=now).satisfied
+    )
+    if is_fresh and is_first and kept.shown(request) is None:
         # Also where the page could be shown without: it is for one showing.
         if session.use_up_settled(request, settings, for_good=not is_enough):
             request._stepup_fresh_since = since  # type: ignore[attr-defined]
         else:
-            since = None  # another request of this session was faster
+            is_fresh = False  # another request of this session was faster
     if is_enough:
         return decision
-    if since is not None:
+    if is_fresh:
         return SATISFIED
     # Where nothing else is amiss it is proof for one showing, and another page has had it.
     return Decision((Unmet("auth_time", "stale"),)) if decision.satisfied else decision

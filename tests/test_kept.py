@@ -29,6 +29,7 @@ from stepup.models import SessionLink
 from stepup.testing.driver import Person
 from stepup.testing.provider.launcher import RunningProvider
 from tests.kept_urls import DOORS, GUARDED, SEEN
+from tests.threads import closing_connections
 from tests.visitor import Visitor, query
 
 #: As a browser sends a form of this site.
@@ -546,7 +547,8 @@ def test_of_many_presses_at_the_same_moment_one_counts(settings: Any, engine: st
     assert all(session.kept_form(each, "id", current, now=clock.now()) == "a form" for each in requests)
 
     with ThreadPoolExecutor(len(requests)) as pool:
-        took = list(pool.map(lambda each: session.take_form(each, "id", current, now=clock.now()), requests))
+        take = closing_connections(lambda each: session.take_form(each, "id", current, now=clock.now()))
+        took = list(pool.map(take, requests))
 
     assert took.count(True) == 1
 

@@ -18,7 +18,6 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.core.cache import cache
 from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
-from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import include, path
@@ -34,6 +33,7 @@ from tests import urls as site_urls
 from tests.conftest import op_client
 from tests.hostile_op import TOKEN, HostileOP, answer, closed_port
 from tests.test_personalities import EXPECTED
+from tests.threads import closing_connections
 from tests.tokens import claims, sign
 from tests.visitor import Visitor, query
 
@@ -1189,13 +1189,11 @@ def test_many_requests_at_once_make_one_refresh(
         together = threading.Barrier(6)
         answers: list[int] = []
 
+        @closing_connections
         def visit(together: threading.Barrier = together, answers: list[int] = answers) -> None:
-            try:
-                client = another_tab(anna)
-                together.wait(10)
-                answers.append(client.get(address, headers=PAGE).status_code)
-            finally:
-                connections.close_all()
+            client = another_tab(anna)
+            together.wait(10)
+            answers.append(client.get(address, headers=PAGE).status_code)
 
         threads = [threading.Thread(target=visit) for _ in range(6)]
         for thread in threads:
@@ -1584,9 +1582,15 @@ def test_what_ends_a_session_waits_for_what_is_being_stored_in_it(
     request, key = rf.get("/"), str(anna.session.session_key)
     request.session = type(anna.session)(key)
     back = anna.authenticate(anna.get("/decorated/", **PAGE))
-    other = threading.Thread(
-        target=lambda: anna.come_back(back) if ending == "step-up" else anna.client.post("/oidc/logout/")
-    )
+
+    @closing_connections
+    def end() -> None:
+        if ending == "step-up":
+            anna.come_back(back)
+        else:
+            anna.client.post("/oidc/logout/")
+
+    other = threading.Thread(target=end)
 
     def change() -> None:
         other.start()
