@@ -224,7 +224,9 @@ class Provider:
             # What is no text in JSON is none here (OpenID Connect Core 1.0, section 6.1). A site may send anything.
             with suppress(KeyError, TypeError, ValueError):
                 claims[name] = read(claims[name])
-        lifetime = {"iat": now, "nbf": now, "exp": now + REQUEST_LIFETIME, "jti": secrets.token_urlsafe(16)}
+        # An OP whose clock is a little behind would else find that it is not good yet.
+        begins = now - settings.leeway
+        lifetime = {"iat": begins, "nbf": begins, "exp": now + REQUEST_LIFETIME, "jti": secrets.token_urlsafe(16)}
         return self._signed("authorize", {**claims, **lifetime}, "oauth-authz-req+jwt")
 
     @cached_property
