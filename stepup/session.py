@@ -231,6 +231,9 @@ def record(
     together = new
     if old and old.issuer == new.issuer and old.subject in (new.subject, ""):
         together = replace(old, subject=new.subject).add(new, renewal=renewal)
+    else:
+        # What a step-up has satisfied, it has with evidence that is no more.
+        request.session.pop(SETTLED, None)
     stored: dict[str, Any] = {
         "for": _whose(request.session, user),
         "iss": _mark(together.issuer),

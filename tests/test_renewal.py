@@ -534,6 +534,22 @@ def test_a_step_up_in_another_session_at_the_op_leaves_what_was_proved(
     assert anna.get("/decorated/").status_code == 200
 
 
+def test_a_step_up_that_the_end_of_the_session_at_the_op_has_overtaken_is_asked_for_again(
+    by_browser: RunningProvider, anna: Visitor, settings: Any
+) -> None:
+    """Nothing disagrees about the evidence here: it is no more, and so is what it has satisfied."""
+    settings.OIDC_RENEW_ID_TOKEN_EXPIRY_SECONDS = 3
+    assert anna.step_up("/decorated/")["Location"] == "/decorated/"
+    # On its way back to the page the sign-in is due, and the OP has forgotten it.
+    clock.offset = 4
+    by_browser.reset()
+    declined = anna.come_back(anna.authenticate(anna.get("/decorated/", **PAGE), None))
+    anna.person.session.cookies.clear()
+
+    assert anna.come_back(anna.authenticate(declined, None))["Location"] == "/decorated/"
+    assert "acr_values" in sent_to(by_browser, anna.get("/decorated/", **PAGE))
+
+
 # While the OP is down
 
 
