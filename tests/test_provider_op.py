@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -1062,7 +1063,7 @@ def test_the_discovery_document_is_valid_and_its_endpoints_are_there(provider: R
 def test_the_discovery_document_says_what_is_so(provider: RunningProvider) -> None:
     document = requests.get(f"{provider.issuer}.well-known/openid-configuration").json()
     assert document["acr_values_supported"] == [MULTI_FACTOR]
-    assert document["claims_parameter_supported"] is False
+    assert document["claims_parameter_supported"] is True
     assert document["request_parameter_supported"] is True
     assert document["require_signed_request_object"] is False
     assert document["request_uri_parameter_supported"] is False
@@ -2280,6 +2281,85 @@ def test_other_classes_can_ask_for_a_second_factor_and_other_methods_prove_it() 
 
         assert supported == ["gold", "silver"]
         assert (claims["acr"], claims["amr"]) == ("silver", ["otp", "mfa"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "acr_values", "said"),
+    [
+        ({"acr": {"essential": True, "value": "gold"}}, None, "gold"),
+        ({"acr": {"essential": True, "values": ["bronze", "silver"]}}, "gold", "silver"),
+        ({"acr": {"values": ["silver"]}}, None, "silver"),
+        ({"acr": {"essential": True}}, "gold", "gold"),
+        ({"acrs": {"essential": True, "value": "c1"}}, None, MULTI_FACTOR),
+        ({"acrs": None}, None, MULTI_FACTOR),
+    ],
+)
+def test_a_second_factor_is_asked_for_where_a_claim_is_wanted_that_it_brings(
+    asked: dict[str, Any], acr_values: str | None, said: str
+) -> None:
+    told = dataclasses.replace(
+        CONFIGURATION, acr_values=("gold", "silver"), claims={"acrs": ("c1", "c2"), "vot": ("P2",)}
+    )
+    with launch(told) as provider:
+        application = Application(provider.issuer)
+        url = application.url(claims=json.dumps({"id_token": asked}), acr_values=acr_values)
+        claims = application.claims(Person("anna", "anna-password").authenticate(url))
+        supported = requests.get(f"{provider.issuer}.well-known/openid-configuration").json()["claims_supported"]
+    assert (claims["amr"], claims["acr"]) == (["mfa"], said)
+    assert (claims["acrs"], claims["vot"]) == (["c1", "c2"], ["P2"])
+    assert {"acrs", "vot"} <= set(supported)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        None,
+        {},
+        {"id_token": None},
+        {"id_token": {"acr": None, "email": {"essential": True}}},
+        {"id_token": {"acr": {"essential": True}}},
+        {"id_token": {"acr": {"value": "urn:example:other"}}},
+        {"id_token": {"acr": {"value": 5}}},
+        {"userinfo": {"acr": {"essential": True, "value": MULTI_FACTOR}}},
+    ],
+)
+def test_without_a_claim_that_it_brings_no_second_factor_is_asked_for(
+    payroll: Application, anna: Person, asked: dict[str, Any] | None
+) -> None:
+    text = "" if asked is None else json.dumps(asked)
+    claims = payroll.claims(anna.authenticate(payroll.url(claims=text), factor=None))
+    assert not {"amr", "acr"} & set(claims)
+
+
+@pytest.mark.parametrize(("name", "value"), [("payroll", "urn:example:other"), ("canteen", MULTI_FACTOR)])
+@pytest.mark.parametrize("prompt", [None, "none"])
+def test_an_authentication_that_cannot_be_as_it_has_to_be_has_failed(
+    provider: RunningProvider, anna: Person, name: str, value: str, prompt: str | None
+) -> None:
+    application = Application(provider.issuer, name)
+    anna.authenticate(application.url())
+    asked = {"id_token": {"acr": {"essential": True, "value": value}}}
+    back = answer(anna.authenticate(application.url(claims=json.dumps(asked), prompt=prompt), factor=None))
+    assert back["error"] == "unmet_authentication_requirements"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        "[]", '"id_token"', "nonsense", '{"id_token": []}', '{"id_token": {"acr": "gold"}}',
+        '{"id_token": {"acr": {"values": "gold"}}}', "[" * 20_000,
+    ],
+    ids=lambda claims: claims[:40],
+)  # fmt: skip
+def test_a_claims_parameter_that_is_none_is_refused(payroll: Application, anna: Person, claims: str) -> None:
+    response = push(payroll, claims=claims)
+    assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("claims", [5, {"acrs": "c1"}, {"acrs": [1]}, {1: ["c1"]}])
+def test_claims_that_nobody_can_say_are_not_configured(claims: Any) -> None:
+    with pytest.raises(ConfigurationError, match="claims"):
+        Configuration.from_dict({**CONFIGURATION.to_dict(), "claims": claims})
 
 
 @pytest.mark.parametrize("ahead", [3600, -3600])

@@ -7,7 +7,7 @@ all of it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -21,7 +21,7 @@ from django.http import HttpRequest
 from django.test import AsyncClient, Client, RequestFactory
 from django.utils.module_loading import import_string
 
-from stepup import clock, conf, gate, renewal, session
+from stepup import clock, conf, gate, renewal, session, statements
 from stepup.assurance import Evidence, Requirement
 from stepup.backends import StepUpBackend, VerifiedLogin
 from stepup.models import Identity
@@ -81,6 +81,13 @@ class _Browser:
             said = {claim: value for claim, value in with_proof.items() if value is not tokens.ABSENT}
             raise AssertionError(f"These claims do not satisfy {requirement.name or 'the requirement'}: {said}")
         return user
+
+    def _record(self, age: float, said: Mapping[str, Any]) -> Evidence:
+        request = self._request()
+        with earlier(age):
+            evidence = statements.record(request, **said)
+        self._keep(request)
+        return evidence
 
     def _come_back(
         self,
@@ -145,7 +152,7 @@ class _Browser:
         """Gives the addresses on the site to ask for, and takes the responses. Returns the last one."""
         asked = asked_by(response)
         if asked is None:
-            raise AssertionError(f"Status {response.status_code} is no challenge: there is nothing to step up for.")
+            raise AssertionError(_no_challenge(response))
         if asked.start:
             response = yield {"path": asked.start}
         back = self._walk(response["Location"], username, factor, choices)
@@ -220,6 +227,31 @@ class StepUpClient(_Browser, Client):
         """
         return self._elevate(needs, user, age, claims, path)
 
+    def record(
+        self,
+        *,
+        amr: Iterable[str] = (),
+        acr: Iterable[str] = (),
+        claims: Mapping[str, Iterable[str]] | None = None,
+        age: float = 0,
+    ) -> Evidence:
+        """State what the site has verified itself, as its own page would with :func:`stepup.record`.
+
+        >>> client.record(amr=["otp"])  # doctest: +SKIP
+
+        Args:
+            amr, acr, claims: as :func:`stepup.record` takes them.
+            age: how many seconds ago that was.
+
+        Returns:
+            All that is proved in the session, this included.
+
+        Raises:
+            StatementRefused: nobody is signed in.
+            TypeError, ValueError: as from :func:`stepup.record`.
+        """
+        return self._record(age, {"amr": amr, "acr": acr, "claims": claims})
+
     def step_up(self, response: Any, username: str = "", *, factor: Factor | None = "push", **choices: bool) -> Any:
         """Follow a challenge to the provider of the test and back, doing what its pages ask for.
 
@@ -263,6 +295,17 @@ class AsyncStepUpClient(_Browser, AsyncClient):
         """As :meth:`StepUpClient.elevate`."""
         return await sync_to_async(self._elevate)(needs, user, age, claims, path)
 
+    async def record(
+        self,
+        *,
+        amr: Iterable[str] = (),
+        acr: Iterable[str] = (),
+        claims: Mapping[str, Iterable[str]] | None = None,
+        age: float = 0,
+    ) -> Evidence:
+        """As :meth:`StepUpClient.record`."""
+        return await sync_to_async(self._record)(age, {"amr": amr, "acr": acr, "claims": claims})
+
     async def step_up(
         self, response: Any, username: str = "", *, factor: Factor | None = "push", **choices: bool
     ) -> Any:
@@ -276,6 +319,17 @@ class AsyncStepUpClient(_Browser, AsyncClient):
     async def evidence(self) -> Evidence | None:
         """As :meth:`StepUpClient.evidence`."""
         return await sync_to_async(self._evidence)()
+
+
+def _no_challenge(response: Any) -> str:
+    said = f"Status {response.status_code} is no challenge: there is nothing to step up for at the provider."
+    location = response.headers.get("Location", "")
+    if not location or urlsplit(location).netloc:
+        return said
+    return (
+        f"{said} It leads to {location.partition('?')[0]}. Where that is a page of the site's own (step_up_url), do "
+        "there what a person does, or state it with record()."
+    )
 
 
 def link(user: Any, subject: str = "") -> str:

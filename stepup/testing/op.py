@@ -26,7 +26,7 @@ from stepup.testing.provider import (
     launch,
 )
 
-__all__ = ["configuration", "serve"]
+__all__ = ["configuration", "follow", "serve"]
 
 #: Where Django's test client says that it is.
 TEST_HOST = "testserver"
@@ -35,6 +35,9 @@ _started: tuple[int, RunningProvider] | None = None
 
 #: The provider that the site of the current test goes to.
 in_use: RunningProvider | None = None
+
+#: What it was told about the site, where that is all that it was told.
+_told: Configuration | None = None
 
 
 def running() -> RunningProvider:
@@ -68,7 +71,24 @@ def serve(personality: str = WELL_BEHAVED) -> RunningProvider:
         ConfigurationError: it cannot serve this site; the message says why.
         ProviderError: it does not start, or has no such personality.
     """
-    return clean(configuration(personality))
+    global _told  # noqa: PLW0603 - of the provider in use, which is one
+    _told = configuration(personality)
+    return clean(_told)
+
+
+def follow() -> None:
+    """Have the provider of the test know the site as its settings are now. It goes on with what it remembers.
+
+    Raises:
+        ConfigurationError, ProviderError: as :func:`serve`.
+    """
+    global _told  # noqa: PLW0603 - see above
+    if in_use is None or _told is None or replace(in_use.configuration, users=_told.users) != _told:
+        return  # there is none, or it was told something else, by somebody who knows better
+    told = configuration(_told.personality)
+    if told != _told:
+        in_use.configure(replace(told, users=in_use.configuration.users))
+        _told = told
 
 
 def clean(told: Configuration) -> RunningProvider:
@@ -98,6 +118,10 @@ def configuration(personality: str = WELL_BEHAVED) -> Configuration:
     ]
     asked = [value for each in requirements for value in (*each.acr_values, *each.acr)]
     methods = [method for each in requirements for method in each.amr]
+    claims: dict[str, dict[str, None]] = {}
+    for each in requirements:
+        for claim, values in each.claims.items():
+            claims.setdefault(claim, {}).update(dict.fromkeys(values[:1]))
     callback = reverse(settings.callback_url_name)
     client = Client(
         client_id=settings.client_id,
@@ -113,6 +137,7 @@ def configuration(personality: str = WELL_BEHAVED) -> Configuration:
         personality=personality,
         acr_values=tuple(dict.fromkeys([MULTI_FACTOR, *asked])),
         amr=tuple(dict.fromkeys(["mfa", *methods])),
+        claims={claim: tuple(values) for claim, values in claims.items()},
     )
 
 

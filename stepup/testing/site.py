@@ -71,13 +71,17 @@ class StepUpSettings:
     def __call__(self, **settings: Any) -> None:
         """Change keys of ``STEPUP`` and, by their whole names, settings that begin with ``OIDC_``.
 
+        The provider of the test learns of it: it asks for what the requirements name now.
+
         Raises:
             ImproperlyConfigured: there is a mistake in the settings now, with which no protected page opens.
+            ConfigurationError: the provider of the test cannot serve such a site; the message says why.
         """
         ours = {name: value for name, value in settings.items() if not name.startswith("OIDC_")}
         others = {name: value for name, value in settings.items() if name not in ours}
         self._changes.set(STEPUP={**conf.raw(), **ours}, **others)
         conf.current()
+        op.follow()
 
     def trust(self, provider: RunningProvider) -> None:
         """Have the site believe a provider of the tests, and no other."""

@@ -179,7 +179,8 @@ class Configuration:
     PEM), or True for a certificate that is made on the spot; `RunningProvider.certificate` is where it is then.
     `latency` is in seconds, and is added to each answer that is for an application and not for a browser.
     `personality` is one of `personalities.PERSONALITIES`. `acr_values` are those that ask for a second factor, each of
-    which is the `acr` then, and `amr` is what the ID token says of it.
+    which is the `acr` then, and `amr` is what the ID token says of it. `claims` are what it says besides, by name; each
+    of them asks for a second factor too, where the parameter `claims` names it (OpenID Connect Core 1.0, section 5.5).
     """
 
     purpose: str
@@ -193,6 +194,7 @@ class Configuration:
     personality: str = WELL_BEHAVED
     acr_values: tuple[str, ...] = (MULTI_FACTOR,)
     amr: tuple[str, ...] = ("mfa",)
+    claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.purpose not in PURPOSES:
@@ -287,7 +289,8 @@ def _read(cls: type[_T], data: object, where: str) -> _T:
         raise ConfigurationError(f"{where} is a dictionary")
     known = {each.name: each for each in fields(cls)}
     _refuse_unknown(data, known, where)
-    missing = [name for name, each in known.items() if each.default is MISSING and name not in data]
+    needed = (each for each in known.values() if each.default is each.default_factory is MISSING)
+    missing = [each.name for each in needed if each.name not in data]
     if missing:
         raise ConfigurationError(f"{where}: {', '.join(missing)} missing")
     values: dict[str, Any] = {
@@ -343,6 +346,15 @@ def _many(read: Callable[[object, str], Any]) -> Callable[[object, str], Any]:
     return each
 
 
+def _mapping(read: Callable[[object, str], Any]) -> Callable[[object, str], Any]:
+    def each(value: object, where: str) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"{where} is a dictionary")
+        return {_text(name, where): read(item, f"{where}[{name!r}]") for name, item in value.items()}
+
+    return each
+
+
 def _or_none(read: Callable[[object, str], Any]) -> Callable[[object, str], Any]:
     return lambda value, where: None if value is None else read(value, where)
 
@@ -357,6 +369,7 @@ _READERS: dict[str, Callable[[object, str], Any]] = {
     "str | None": _or_none(_text),
     "tuple[str, ...]": _many(_text),
     "tuple[str, ...] | None": _or_none(_many(_text)),
+    "Mapping[str, tuple[str, ...]]": _mapping(_many(_text)),
     "tuple[Client, ...]": _many(lambda value, where: _read(Client, value, where)),
     "tuple[User, ...]": _many(lambda value, where: _read(User, value, where)),
 }

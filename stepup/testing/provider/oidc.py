@@ -39,7 +39,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import Key, KeySet
 
-from stepup.testing.provider.action import Asked, Known, Proved, Step, next_step, proved
+from stepup.testing.provider.action import Asked, Known, Proved, Requested, Step, next_step, proved, requested
 from stepup.testing.provider.assertions import ASSERTION_ALGORITHMS, ClientAssertion, parameters_of
 from stepup.testing.provider.configuration import SIGNING_ALGORITHMS, Client, Configuration, ConfigurationError, User
 from stepup.testing.provider.keys import Keys
@@ -354,6 +354,12 @@ class RequiredCodeChallenge(CodeChallenge):
         super().validate_code_challenge(grant, redirect_uri)
 
 
+class UnmetAuthenticationRequirementsError(OAuth2Error):
+    """The application insists on what cannot be proved here (Unmet Authentication Requirements 1.0)."""
+
+    error = "unmet_authentication_requirements"
+
+
 class Understanding:
     """Refuses requests that ask for what is not there (OpenID Connect Core 1.0, section 3.1.2.6)."""
 
@@ -380,6 +386,10 @@ class Understanding:
         max_age = payload.data.get("max_age", "0")
         if not (max_age.isascii() and max_age.isdigit() and len(max_age) <= 10):
             raise InvalidRequestError("'max_age' is not a number of seconds")
+        try:
+            requested(payload.data.get("claims", ""))
+        except (ValueError, RecursionError):
+            raise InvalidRequestError("'claims' is not what it should be") from None
 
 
 class IssuerInResponse(IssuerParameter):
@@ -430,7 +440,8 @@ class IdTokens(OpenIDCode):
 
     def get_authorization_code_claims(self, authorization_code: Code) -> dict[str, Any]:
         claims: dict[str, Any] = super().get_authorization_code_claims(authorization_code)
-        claims["sid"] = authorization_code.authentication.sid
+        authentication = authorization_code.authentication
+        claims |= {**_as_claims(authentication.proved.others), "sid": authentication.sid}
         # Authlib 1.7 has an auth_time of None here where there is none.
         return {name: value for name, value in claims.items() if value is not None}
 
@@ -469,7 +480,7 @@ class RefreshedIdTokens(IdTokens):
         if said.auth_time is not None:
             claims["auth_time"] = said.auth_time
         if said.amr and request.client.client.amr_when_refreshed:
-            claims |= {"amr": list(said.amr), "acr": said.acr}
+            claims |= {"amr": list(said.amr), "acr": said.acr, **_as_claims(said.others)}
         return claims
 
     def changed(self, claims: dict[str, Any]) -> dict[str, Any]:
@@ -587,9 +598,13 @@ class Provider:
         """What a valid authentication request asks for."""
         understood = self.personality.parameters(dict(parameters))
         max_age = understood.get("max_age")
+        claims = requested(understood.get("claims", ""))
+        context = claims.pop("acr", Requested(essential=False, values=()))
         return Asked(
             client_id=understood["client_id"],
-            acr_values=tuple(understood.get("acr_values", "").split()),
+            acr_values=context.values or tuple(understood.get("acr_values", "").split()),
+            essential=context.essential and bool(context.values),
+            claims=frozenset(claims),
             prompt=frozenset(understood.get("prompt", "").split()),
             max_age=None if max_age is None else int(max_age),
         )
@@ -601,11 +616,13 @@ class Provider:
             now=self.clock(),
             clients_with_mfa=self.configuration.clients_with_mfa,
             classes=self.configuration.acr_values,
+            others=self.configuration.claims,
         )
 
     def proved(self, asked: Asked, known: Known) -> Proved:
         """What the ID token may say of an authentication."""
-        return proved(asked, known, classes=self.configuration.acr_values, methods=self.configuration.amr)
+        told = self.configuration
+        return proved(asked, known, classes=told.acr_values, methods=told.amr, others=told.claims)
 
     def hinted_user(self, id_token_hint: str) -> User | None:
         """The person an earlier ID token is about; None where it is not one of ours. It may have expired."""
@@ -663,11 +680,11 @@ class Provider:
                 "claim_types_supported": ["normal"],
                 "claims_supported": [
                     *("iss", "aud", "sub", "iat", "exp", "nonce", "sid", "at_hash"),
-                    *("auth_time", "acr", "amr"),
+                    *("auth_time", "acr", "amr", *self.configuration.claims),
                     *(*PROFILE_CLAIMS, *EMAIL_CLAIMS),
                 ],
                 "prompt_values_supported": ["none", "login", "consent", "select_account"],
-                "claims_parameter_supported": False,
+                "claims_parameter_supported": True,
                 "request_parameter_supported": True,
                 "request_object_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
                 "require_signed_request_object": False,
@@ -680,6 +697,10 @@ class Provider:
 
 PROFILE_CLAIMS = ("name", "given_name", "family_name")
 EMAIL_CLAIMS = ("email", "email_verified")
+
+
+def _as_claims(others: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    return {name: list(values) for name, values in others.items()}
 
 
 def user_info(user: User, scope: str) -> UserInfo:

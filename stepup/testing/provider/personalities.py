@@ -329,7 +329,7 @@ class IgnoresAcrValues(Personality):
     """Asks for no second factor, and sends neither ``amr`` nor ``acr``."""
 
     def parameters(self, parameters: dict[str, str]) -> dict[str, str]:
-        return without(parameters, "acr_values")
+        return without(parameters, "acr_values", "claims")
 
 
 @personality

@@ -30,6 +30,7 @@ from stepup.testing.provider.oidc import (
     SESSION_COOKIE,
     AuthenticationRequest,
     Provider,
+    UnmetAuthenticationRequirementsError,
     user_info,
 )
 from stepup.testing.provider.personality import sign
@@ -512,6 +513,8 @@ def _advance(provider: Provider, interaction: Interaction, session: Session | No
         return _refuse(provider, interaction, LoginRequiredError())
     if step is Step.INTERACTION_REQUIRED:
         return _refuse(provider, interaction, InteractionRequiredError())
+    if step is Step.UNMET:
+        return _refuse(provider, interaction, UnmetAuthenticationRequirementsError())
     if session is not None and step is Step.DONE:
         return _answer(provider, interaction, session, _known(interaction, session))
     page = {Step.CHOOSE_ACCOUNT: "choose_account", Step.SECOND_FACTOR: "second_factor"}
