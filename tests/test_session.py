@@ -193,6 +193,21 @@ def test_evidence_about_another_subject_replaces_the_old(request_: Any, user: Us
     assert evidence.proofs == {"amr": {"pwd": 100}}
 
 
+@pytest.mark.parametrize("ended", ["the subject", "the evidence", "nothing"])
+def test_what_a_step_up_has_satisfied_goes_with_the_evidence_that_it_was_satisfied_by(
+    request_: Any, user: User, ended: str
+) -> None:
+    session.record(request_, user, claims())
+    session.settle(request_, MFA, "/a/", now=NOW, since=NOW)
+    if ended == "the evidence":
+        session.forget_evidence(request_)
+
+    session.record(request_, user, claims(sub="another") if ended == "the subject" else claims())
+    session.record(request_, user, claims())
+
+    assert session.settled(request_, MFA, "/a/", now=NOW) == (NOW if ended == "nothing" else None)
+
+
 def test_rotating_changes_the_session_key_and_keeps_what_was_proved(request_: Any, user: User) -> None:
     before = request_.session.session_key
     recorded = session.record(request_, user, claims())
