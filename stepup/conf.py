@@ -37,6 +37,9 @@ USERINFO = ("when_needed", "always", "never")
 #: What becomes of the sessions that the OP says are over.
 BACK_CHANNEL_LOGOUT = ("end", "lower")
 
+#: The longest time-out, in seconds: nobody waits longer for a page, and clocks have limits.
+MAX_TIMEOUT = 600
+
 _CACHE = "the name of one of CACHES, or None"
 _PATH = "the dotted path of a class"
 _WHOLE = "a whole number from 1 to 1000"
@@ -378,7 +381,7 @@ def _load() -> tuple[Settings, tuple[Problem, ...]]:
         userinfo=read.take("USERINFO", USERINFO[0], _one_of(USERINFO), f"one of {', '.join(USERINFO)}"),
         user_claims=_optional_tuple(read.take("USER_CLAIMS", None, _strings, "a list of names of claims")),
         verify_tls=oidc("OIDC_VERIFY_SSL", True),
-        timeout=_seconds(oidc("OIDC_TIMEOUT", None, _is_timeout, "a number of seconds, or two")),
+        timeout=_seconds(oidc("OIDC_TIMEOUT", None, _is_timeout, f"a number of seconds up to {MAX_TIMEOUT}, or two")),
         proxies=oidc("OIDC_PROXY", None, _is_mapping, "a dictionary of proxies by scheme"),
         username_algorithm=oidc("OIDC_USERNAME_ALGO"),
         create_users=bool(oidc("OIDC_CREATE_USER", True)),
@@ -538,7 +541,7 @@ def _whole(least: int, most: int) -> Callable[[object], bool]:
 
 def _is_timeout(value: Any) -> bool:
     parts = value if isinstance(value, (tuple, list)) else [value]
-    return all(part is None or (_is_number(part) and part >= 0) for part in parts)
+    return all(part is None or (_is_number(part) and 0 <= part <= MAX_TIMEOUT) for part in parts)
 
 
 def _seconds(timeout: Any) -> float:

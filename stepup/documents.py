@@ -32,6 +32,9 @@ PATIENCE = 2
 LEAST_AGE = 60
 MOST_AGE = 24 * 60 * 60
 
+#: What processes tell each other by way of the cache, of who has asked in the last seconds.
+ASKING, ASKED = "asking", "asked"
+
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age=\"?(\d{1,9})", re.IGNORECASE)
 
 T = TypeVar("T")
@@ -100,15 +103,23 @@ class Document(Generic[T]):
     def _refresh_in_background(self) -> None:
         # Not a thread for each request while the OP does not answer.
         if clock.monotonic() >= self._asked_at + COOL_DOWN and self._lock.acquire(blocking=False):
-            # A daemon, since a process that ends has no use for what it would bring.
-            threading.Thread(target=self._refresh, name="stepup-refresh", daemon=True).start()
+            try:
+                # A daemon, since a process that ends has no use for what it would bring.
+                threading.Thread(target=self._refresh_apart, name="stepup-refresh", daemon=True).start()
+            except RuntimeError:
+                self._refresh()  # no more threads can be had, so that this request has to do it
+
+    def _refresh_apart(self) -> None:
+        try:
+            self._refresh()
+        finally:
+            connections.close_all()  # of this thread, should the cache be in a database
 
     def _refresh(self) -> None:
         try:
             self._renew(is_newer=False)
         finally:
             self._lock.release()
-            connections.close_all()  # of this thread, should the cache be in a database
 
     def _renew(self, *, is_newer: bool) -> _Held[T]:
         """Ask for the document, if it may be asked for yet; under the lock. What is held stays where that fails."""
@@ -131,9 +142,13 @@ class Document(Generic[T]):
         raise ProviderError(failure.endpoint, failure.reason)
 
     def _ask(self, url: str, key: str, *, is_newer: bool) -> None:
+        turn = f"{key}:{'newer' if is_newer else 'first'}"
+        is_ours = False
         try:
-            if not self._may_ask(f"{key}:{'newer' if is_newer else 'first'}") and self._wait(key):
-                return
+            # Only a plain no counts. A cache that does not work must not keep the site from its keys.
+            is_ours = self._of_cache("add", turn, ASKING, COOL_DOWN) is not False
+            if not is_ours and (self._wait(turn, key) or self._held is not None):
+                return  # another process has asked, and this is as new as it is
             answer = self._fetch(url)
             now = clock.now()
             max_age = _max_age_of(answer, self._max_age)
@@ -145,6 +160,8 @@ class Document(Generic[T]):
             self._asked_at = clock.monotonic()
             if is_newer:
                 self._renewed_at = self._asked_at
+            if is_ours:
+                self._of_cache("set", turn, ASKED, COOL_DOWN)
 
     def _adopt(self, key: str) -> bool:
         """Take over what another process has got, if it is newer than what is held."""
@@ -163,18 +180,12 @@ class Document(Generic[T]):
             return False
         return clock.now() < self._held.fresh_until
 
-    def _wait(self, key: str) -> bool:
+    def _wait(self, turn: str, key: str) -> bool:
         """Wait for the process that is asking. Not for ever: it may have died over it."""
         until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
+        while self._of_cache("get", turn) == ASKING and time.monotonic() < until:
             time.sleep(0.05)
-            if self._adopt(key):
-                return True
-        return False
-
-    def _may_ask(self, key: str) -> bool:
-        # Only a plain no counts. A cache that does not work must not keep the site from its keys.
-        return self._of_cache("add", key, 1, COOL_DOWN) is not False
+        return self._adopt(key)
 
     def _share(self, key: str, content: list[Any]) -> None:
         self._of_cache("set", key, content, MOST_AGE)

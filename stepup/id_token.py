@@ -34,6 +34,8 @@ MAX_KEYS = 100
 MAX_TRIES = 20
 #: How deeply claims may be nested.
 MAX_DEPTH = 64
+#: The year 10000, in seconds since the epoch. What comes after it was said in another unit, or by a joker.
+END_OF_TIME = 253_402_300_800
 MIN_RSA_BITS = 2048  # RFC 7518, 3.3
 
 _CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
@@ -425,11 +427,11 @@ def check_audience(claims: Mapping[str, Any], audiences: Collection[str]) -> Non
 
 
 def time_of(claims: Mapping[str, Any], claim: str) -> float:
-    """A NumericDate (RFC 7519, section 2): JSON numbers with a fraction are allowed, infinity and truth are not."""
+    """A NumericDate (RFC 7519, section 2): JSON numbers with a fraction are allowed, truth and milliseconds are not."""
     value = claims.get(claim)
     if value is None:
         refuse(claim, "missing")
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < END_OF_TIME:
         refuse(claim, "malformed")
     return value
 
@@ -462,7 +464,7 @@ def _from_jwk(jwk: object) -> Key | None:
         return None
     try:
         material = reader.from_jwk(jwk)
-    except (PyJWTError, ValueError, TypeError, KeyError, AttributeError):
+    except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, AttributeError):
         return None
     algorithms = _algorithms_of(material)
     if "alg" in jwk:

@@ -125,7 +125,8 @@ class Provider:
     def verified(self, verify: Callable[..., T], token: object, **expected: Any) -> T:
         """What `verify` makes of a token that the OP is said to have signed, by the rules of the settings.
 
-        Tried with the keys at hand and, if the OP may have changed them since, once more with newer ones.
+        Tried with the keys at hand and, if the OP may have changed them since, with newer ones: those that another
+        process has got meanwhile, which may be from before the change too, and then those that the OP has now.
 
         Args:
             expected: what is expected of this very token, for `verify`.
@@ -134,7 +135,7 @@ class Provider:
             ClaimError: it refuses.
             ProviderError: the keys cannot be had.
         """
-        settings, at_hand = self.settings, self.keys()
+        settings, keys = self.settings, self.keys()
         rules = {
             "algorithms": settings.algorithms,
             "issuer": settings.issuer,
@@ -143,13 +144,15 @@ class Provider:
             "leeway": settings.leeway,
             "match_kid": settings.match_kid,
         }
-        try:
-            return verify(token, at_hand, **rules, **expected)
-        except UnknownKey:
-            newer = self.keys(newer_than=at_hand)
-            if newer == at_hand:
-                raise
-            return verify(token, newer, **rules, **expected)
+        for _ in range(2):
+            try:
+                return verify(token, keys, **rules, **expected)
+            except UnknownKey:
+                newer = self.keys(newer_than=keys)
+                if newer is keys:
+                    raise
+                keys = newer
+        return verify(token, keys, **rules, **expected)
 
     def token_request(self, form: Mapping[str, str]) -> dict[str, Any]:
         """Exchange an authorization code (OpenID Connect Core 1.0, 3.1.3.1), with the client's authentication.

@@ -422,25 +422,29 @@ def _add_pending(request: HttpRequest, pending: Pending, settings: conf.Settings
 def take_pending(request: HttpRequest, state: str, settings: conf.Settings, *, now: float) -> Pending | None:
     """Take a pending request off the session, for good: one `state`, one use.
 
-    The session is saved at once, so that a second answer with this `state` finds nothing while the OP is still being
-    asked about the first. Where nothing is found the session stays as it is.
+    That is stored at once, so that a second answer with this `state` finds nothing while the OP is still being asked
+    about the first. Where nothing is found, or the session has ended meanwhile, the session stays as it is.
     """
-    session = request.session
-    kept = _pendings(session, settings, now=now)
-    entry = kept.pop(state, None)
-    if entry is not None:
-        if kept:
-            session[PENDING] = kept
-        else:
-            del session[PENDING]
-        _save(session)
-        return _pending(state, entry, settings)
-    states = session.get(BASE_PENDING)
-    if isinstance(states, dict) and (base := states.pop(state, None)) is not None:
-        session[BASE_PENDING] = states
-        _save(session)
-        return _base_pending(session, state, base, settings, now=now)
-    return None
+    found: list[Pending | None] = []
+
+    def take() -> None:
+        session = request.session
+        kept = _pendings(session, settings, now=now)
+        states = session.get(BASE_PENDING)
+        if (entry := kept.pop(state, None)) is not None:
+            if kept:
+                session[PENDING] = kept
+            else:
+                del session[PENDING]
+            found.append(_pending(state, entry, settings))
+        elif isinstance(states, dict) and (base := states.pop(state, None)) is not None:
+            session[BASE_PENDING] = states
+            found.append(_base_pending(session, state, base, settings, now=now))
+
+    names = (request.session.get(key) for key in (PENDING, BASE_PENDING))
+    if not any(isinstance(known, dict) and state in known for known in names):
+        return None
+    return found[0] if merge(request, take) and found else None
 
 
 def pendings(request: HttpRequest, settings: conf.Settings, *, now: float) -> list[Pending]:

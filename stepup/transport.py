@@ -12,18 +12,35 @@ import io
 import socket
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
+from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NamedTuple
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
+from urllib3 import HTTPConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
 from urllib3.exceptions import TimeoutError as URLLib3TimeoutError
+from urllib3.util.connection import allowed_gai_family, create_connection
 
 __all__ = ["Answer", "BearerAuth", "BoundedSession", "NoAuth", "TransportError"]
+
+#: When the request that is being made has to be at its end, by the monotonic clock.
+_end: ContextVar[float] = ContextVar("end")
+
+#: So that a kept connection is not forgotten on the way, by a router for one, and its end does not go unnoticed: looked
+#: after when it has been idle for a minute.
+_KEEP_ALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+        if hasattr(socket, name)  # not on every system
+    ),
+]
 
 
 class TransportError(Exception):
@@ -61,7 +78,8 @@ class BoundedSession(requests.Session):
     """Connections that are shared, and nothing else.
 
     Args:
-        timeout: seconds for making the connection, and again for the whole of the answer.
+        timeout: seconds for the whole of a request: to make the connection, if there is none yet, and for the answer to
+            its last byte. Only how long it takes to find a host's addresses is the system's to say.
         max_bytes: the largest answer that is read.
         verify: whether TLS certificates are verified, or the path of a bundle to verify them with.
         proxies: proxies by scheme, in place of those that the environment names.
@@ -91,12 +109,15 @@ class BoundedSession(requests.Session):
         Raises:
             TransportError: there is no whole answer within the bounds.
         """
+        _end.set(time.monotonic() + self._timeout)
         try:
             request = requests.PreparedRequest()
             request.prepare(method=method, url=url, headers=self.headers, data=data, auth=auth)
             if url not in self._environment:
                 # What the environment says of proxies and certificates: looked up once for each of the few endpoints.
-                self._environment[url] = self.merge_environment_settings(url, self._proxies, True, self._verify, None)
+                self._environment[url] = self.merge_environment_settings(
+                    url, dict(self._proxies), True, self._verify, None
+                )
             with self.send(request, timeout=self._timeout, allow_redirects=False, **self._environment[url]) as response:
                 content = bytearray()
                 while chunk := response.raw.read1(64 * 1024):
@@ -140,37 +161,82 @@ class _TimedReader(io.RawIOBase):
 
 
 class _TimedResponse(http.client.HTTPResponse):
-    """A response whose time-out counts from the request to the last byte, status line and headers included."""
+    """A response that has come by the end of its request, to the last byte, status line and headers included."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        deadline = time.monotonic() + (sock.gettimeout() or 0)
         received: Any = self.fp
-        self.fp = io.BufferedReader(_TimedReader(sock, received.detach(), deadline))
+        self.fp = io.BufferedReader(_TimedReader(sock, received.detach(), _end.get()))
 
 
-class _TimedConnection(HTTPConnection):
+class _TimedAnswers(HTTPConnection):
     response_class = _TimedResponse
 
 
-class _TimedTLSConnection(HTTPSConnection):
-    response_class = _TimedResponse
+class _Timed(_TimedAnswers):
+    """A connection that has come about by the end of its request, however many addresses its host has."""
+
+    def _new_conn(self) -> socket.socket:
+        try:
+            # How long this may take nobody but the system can say.
+            found = socket.getaddrinfo(self.host.strip("[]"), self.port, allowed_gai_family(), socket.SOCK_STREAM)
+            return self._connected([address[:2] for *_, address in found])
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from None
+        except TimeoutError:
+            raise ConnectTimeoutError(self, "no connection in time") from None
+        except OSError as error:
+            raise NewConnectionError(self, type(error).__name__) from None
+
+    def _connected(self, addresses: list[Any]) -> socket.socket:
+        """A connection to the first of these addresses to which there is one."""
+        for number, address in enumerate(addresses, 1):
+            try:
+                # Those that come after it shall have some of the time too.
+                connected = create_connection(
+                    address,
+                    timeout=_time_left() / (len(addresses) - number + 1),
+                    source_address=self.source_address,
+                    socket_options=[*(self.socket_options or ()), *_KEEP_ALIVE],
+                )
+            except OSError:
+                if number == len(addresses):
+                    raise
+            else:
+                connected.settimeout(_time_left())  # for the TLS handshake, which has it as a whole
+                return connected
+        raise OSError("no address")
 
 
-class _TimedPool(HTTPConnectionPool):
-    ConnectionCls = _TimedConnection
-
-
-class _TimedTLSPool(HTTPSConnectionPool):
-    ConnectionCls = _TimedTLSConnection
+@cache
+def _timed(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    """Such a pool with connections that keep to the time."""
+    connection: Any = pool.ConnectionCls
+    if issubclass(connection, _TimedAnswers):
+        return pool
+    # Those through a SOCKS proxy have their own way to come about.
+    ours = _Timed if connection._new_conn is HTTPConnection._new_conn else _TimedAnswers
+    return type(
+        f"Timed{pool.__name__}", (pool,), {"ConnectionCls": type(f"Timed{connection.__name__}", (ours, connection), {})}
+    )
 
 
 class _TimedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _TimedPool, "https": _TimedTLSPool}
+        _keep_time(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _TimedPool, "https": _TimedTLSPool}
+        _keep_time(manager)
         return manager
+
+
+def _keep_time(manager: PoolManager) -> None:
+    pools: Any = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _timed(pool) for scheme, pool in pools.items()}
+
+
+def _time_left() -> float:
+    """How much of the time of this request is left, in seconds: never nothing at all, which would mean for ever."""
+    return max(_end.get() - time.monotonic(), 0.001)

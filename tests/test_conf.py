@@ -575,6 +575,7 @@ def test_what_has_to_be_beyond_guessing_is_never_shorter(
         (3, 3),
         (2.5, 2.5),
         ((1, 7), 7),
+        (600, 600),
         ([5, None], 5),
         ((None, None), 10),
         ((), 10),
@@ -586,7 +587,9 @@ def test_there_is_always_a_timeout(timeout: object, seconds: float) -> None:
         assert conf.current().timeout == seconds
 
 
-@pytest.mark.parametrize("timeout", ["5", -1, True, ("3", 10), [3.05, [27]], float("nan"), {"connect": 3}])
+@pytest.mark.parametrize(
+    "timeout", ["5", -1, True, ("3", 10), [3.05, [27]], float("nan"), float("inf"), 600.1, 1e10, {"connect": 3}]
+)
 def test_a_timeout_that_is_none_is_a_mistake(timeout: object) -> None:
     with override_settings(OIDC_TIMEOUT=timeout):
         (problem,) = conf.problems()

@@ -94,16 +94,57 @@ def test_processes_that_meet_an_unknown_key_at_once_ask_once(op: OP) -> None:
 
 
 def test_a_process_that_waits_for_another_that_has_died_asks_itself(op: OP) -> None:
-    caches["default"].set(f"{KEY}:first", 1, 60)
+    caches["default"].set(f"{KEY}:first", documents.ASKING, 60)
 
     started = time.perf_counter()
     assert op.document().get() == "one"
     assert time.perf_counter() - started >= documents.PATIENCE
 
 
+def test_processes_ask_for_newer_keys_once_in_a_cool_down_all_together_and_wait_for_nothing(op: OP) -> None:
+    """Anybody can make them ask, with a token that names a key that there is not."""
+    processes = [op.document() for _ in range(4)]
+    held = [process.get() for process in processes]
+
+    started = time.perf_counter()
+    newer = [process.get(newer_than=old) for process, old in zip(processes, held, strict=True)]
+
+    assert newer == ["one"] * 4
+    assert op.asked == 2
+    assert time.perf_counter() - started < documents.PATIENCE
+
+
+def test_while_a_process_that_was_to_get_newer_keys_is_dead_over_it_there_are_those_that_there_were(op: OP) -> None:
+    document = op.document()
+    held = document.get()
+    caches["default"].set(f"{KEY}:newer", documents.ASKING, 60)
+    assert document.get(newer_than=held) is held
+    assert op.asked == 1
+
+
+def test_where_no_thread_can_be_had_a_request_gets_the_newer_document_itself(
+    op: OP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    document = op.document(cache=None)
+    assert document.get() == "one"
+    clock.offset = 3601
+    op.says = b"two"
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+    assert document.get() == "one"
+    assert document.get() == "two"
+    clock.offset += documents.COOL_DOWN + 1
+    op.says = b"three"
+    assert document.get(newer_than=document.get()) == "three", "nobody holds the lock"
+
+
 def test_what_is_shared_gets_old_with_the_time_at_which_it_was_got(op: OP) -> None:
     op.document().get()
     clock.offset = 3601
+    caches["default"].delete(f"{KEY}:first")  # its own time has not moved
     op.says = b"two"
 
     assert op.document().get() == "two"
@@ -173,6 +214,7 @@ def test_an_old_document_is_used_while_a_newer_is_asked_for_and_for_as_long_as_t
     document = op.document()
     document.get()
     clock.offset = 3601
+    caches["default"].delete(f"{KEY}:first")
     op.says = ProviderError("jwks", "timeout")
 
     for _ in range(5):
@@ -181,6 +223,7 @@ def test_an_old_document_is_used_while_a_newer_is_asked_for_and_for_as_long_as_t
     assert op.asked == 2
     op.says = b"two"
     clock.offset += documents.COOL_DOWN + 1
+    caches["default"].delete(f"{KEY}:first")
     assert document.get() == "one"
     refreshed()
     assert document.get() == "two"

@@ -1000,6 +1000,7 @@ def test_a_pending_request_comes_back_with_the_name_of_its_requirement() -> None
     request.session.create()
     own = Requirement(name="own", acr=("urn:own",))
     session.add_pending(request, pending(requirement=own), conf.current())
+    request.session.save()
     taken = session.take_pending(request, "s", conf.current(), now=NOW)
     assert taken is not None
     assert taken.requirement is not None
@@ -1032,6 +1033,7 @@ def test_taking_one_pending_request_leaves_the_others() -> None:
     request.session.create()
     for state in ("s", "t"):
         session.add_pending(request, pending(state=state), conf.current())
+    request.session.save()
     assert session.take_pending(request, "s", conf.current(), now=NOW) == pending()
     assert session.take_pending(request, "t", conf.current(), now=NOW) == pending(state="t")
     assert "stepup_pending" not in request.session
@@ -1070,6 +1072,8 @@ def test_a_request_of_the_base_librarys_middleware_is_read_as_it_was_sent(
     request = ask(held={"oidc_states": {"s": entry, "t": 1}, "oidc_login_next": next_url})
     request.session.create()
     request.session.update({"oidc_states": {"s": entry, "t": 1}, "oidc_login_next": next_url})
+    request.session.save()
+    request.session.modified = False
 
     assert session.take_pending(request, "s", conf.current(), now=NOW) == expected
     assert request.session["oidc_states"] == {"t": 1}

@@ -22,8 +22,9 @@ from urllib.parse import unquote
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from django.core.cache import caches
 
-from stepup import clock, conf, provider
+from stepup import clock, conf, id_token, provider
 from stepup.documents import COOL_DOWN
 from stepup.exceptions import ProviderError, TokenRequestRefused
 from stepup.id_token import KeySet
@@ -44,7 +45,7 @@ from tests.hostile_op import (
     dripping,
     head,
 )
-from tests.tokens import CLIENT_SECRET, KEYS, jwks
+from tests.tokens import CLIENT_SECRET, KEYS, SUBJECT, claims, jwks, sign
 
 TIMEOUT = 0.5
 #: What a request may take altogether: the machine may be busy, but a server that drips goes on for longer.
@@ -344,6 +345,30 @@ def test_two_hundred_unknown_keys_at_once_are_one_request(op: HostileOP) -> None
 
     assert len(op.asked(JWKS)) == 2
     assert all(keys is newer[0] for keys in newer)
+
+
+def test_after_a_change_of_keys_a_process_is_not_content_with_what_another_had_before_it(
+    op: HostileOP, settings: Any, later: Callable[[float], None]
+) -> None:
+    settings.STEPUP = {**settings.STEPUP, "CACHE": "default"}
+    one, another = Provider(conf.current()), Provider(conf.current())
+    one.keys()
+    another.keys()
+    later(provider.KEYS_MAX_AGE + 1)
+    caches["default"].clear()  # its own time has not moved
+    another.keys()
+    refreshed()
+    assert len(op.asked(JWKS)) == 2, "and the one has yet to hear of these"
+    later(COOL_DOWN + 1)
+    op.keys = [KEYS["p256"], KEYS["rsa"]]
+    token = sign(claims(iss=op.url, iat=clock.now(), exp=clock.now() + 60), "ES256", key=KEYS["p256"])
+    settings.OIDC_RP_SIGN_ALGO = "ES256"
+
+    one.settings = another.settings = conf.current()
+    assert one.verified(id_token.verify, token)["sub"] == SUBJECT
+    assert len(op.asked(JWKS)) == 3
+    assert another.verified(id_token.verify, token)["sub"] == SUBJECT
+    assert len(op.asked(JWKS)) == 3, "it was told"
 
 
 def test_keys_at_hand_go_on_being_used_while_newer_cannot_be_had(op: HostileOP, later: Callable[[float], None]) -> None:
@@ -708,6 +733,22 @@ def test_an_authentication_request_can_be_pushed(op: HostileOP, said: Any, statu
         assert str(failure(lambda: provider.current().push(params))) == f"par: {reason}"
     (request,) = op.asked("/par")
     assert request.form == {**params, "client_secret": CLIENT_SECRET}
+
+
+def test_a_request_that_is_pushed_is_authenticated_as_at_the_token_endpoint(op: HostileOP, settings: Any) -> None:
+    key = KEYS["p256"]
+    settings.STEPUP = {
+        **settings.STEPUP,
+        "CLIENT_AUTHENTICATION": "private_key_jwt",
+        "PRIVATE_KEY": key.private_pem,
+    }
+    op.metadata["pushed_authorization_request_endpoint"] = op.at("/par")
+    op.answers["/par"] = answer({"request_uri": "urn:r:1"}, 201)
+    provider.current().push({"client_id": "site"})
+    (request,) = op.asked("/par")
+    public: Any = load_pem_public_key(key.pem)
+    said = jwt.decode(request.form["client_assertion"], public, ["ES256"], audience=op.at(TOKEN), issuer="site")
+    assert said["sub"] == "site"
 
 
 def test_an_op_that_takes_no_pushed_requests_is_a_provider_error(op: HostileOP) -> None:
@@ -1176,6 +1217,16 @@ FORKING = textwrap.dedent(
     busy = threading.Thread(target=parents.keys)  # and holds a lock meanwhile
     busy.start()
     input()
+    locked, over = threading.Event(), threading.Event()
+
+    def look():
+        with provider._lock:  # as a thread that looks for the provider does, for a moment
+            locked.set()
+            over.wait()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    locked.wait()
     child = os.fork()
     if child == 0:
         provider.current().userinfo("child")
@@ -1183,6 +1234,8 @@ FORKING = textwrap.dedent(
         own.keys()
         provider.current().userinfo("child")
         sys.exit(3 if own is parents else 0)
+    over.set()
+    looking.join()
     _, status = os.waitpid(child, 0)
     busy.join()
     parents.userinfo("parent")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import uuid
@@ -49,6 +50,7 @@ def request_(rf: Any, user: User) -> Any:
 
     request.auser = auser
     request.session.create()
+    request.session.modified = False
     return request
 
 
@@ -82,6 +84,7 @@ def test_what_does_not_say_that_it_was_silent_was_not(request_: Any, junk: objec
     settings = conf.current()
     session.add_pending(request_, pending(), settings)
     request_.session["stepup_pending"]["s"]["silent"] = junk
+    request_.session.save()
     taken = session.take_pending(request_, "s", settings, now=NOW)
     assert taken is not None
     assert taken.silent is False
@@ -492,6 +495,7 @@ def test_a_pending_request_for_several_requirements_is_taken_as_it_was_sent(
 def test_a_pending_request_for_what_nobody_knows_is_none(request_: Any, need: object) -> None:
     session.add_pending(request_, pending(), conf.current())
     request_.session["stepup_pending"]["s"]["need"] = need
+    request_.session.save()
     assert session.take_pending(request_, "s", conf.current(), now=NOW) is None
 
 
@@ -525,6 +529,7 @@ def test_a_named_requirement_is_kept_by_its_name_and_judged_by_the_settings_of_t
     assert request_.session["stepup_pending"]["s"]["need"] == "sudo"
     settings.STEPUP = {**settings.STEPUP, "REQUIREMENTS": {"sudo": {"max_age": 60}}}
 
+    request_.session.save()
     taken = session.take_pending(request_, "s", conf.current(), now=NOW)
 
     assert taken is not None
@@ -558,12 +563,14 @@ def test_a_damaged_pending_request_is_refused(request_: Any, change: dict[str, A
     if entry["nonce"] is None:
         del entry["nonce"]
     request_.session["stepup_pending"] = {"s": entry}
+    request_.session.save()
     assert session.take_pending(request_, "s", conf.current(), now=NOW) is None
 
 
 @pytest.mark.parametrize("stored", [None, [], "s", {"s": None}, {"s": {}}, {"s": {"at": "now"}}])
 def test_what_is_no_pending_request_is_none(request_: Any, stored: Any) -> None:
     request_.session["stepup_pending"] = stored
+    request_.session.save()
     assert session.take_pending(request_, "s", conf.current(), now=NOW) is None
 
 
@@ -591,6 +598,26 @@ def test_taking_saves_the_session_at_once_and_not_again_with_the_response(reques
     assert not request_.session.modified
 
 
+def test_of_two_answers_at_once_one_takes_the_request_that_they_answer_and_neither_the_others(request_: Any) -> None:
+    for state in ("s", "t"):
+        session.add_pending(request_, pending(state=state), conf.current())
+    other = copy.copy(request_)
+    other.session = SessionStore(request_.session.session_key)
+    assert set(other.session["stepup_pending"]) == {"s", "t"}, "both have loaded the session"
+
+    assert session.take_pending(request_, "s", conf.current(), now=NOW) is not None
+
+    assert session.take_pending(other, "s", conf.current(), now=NOW) is None
+    assert session.take_pending(other, "t", conf.current(), now=NOW) is not None
+    assert "stepup_pending" not in SessionStore(request_.session.session_key)
+
+
+def test_of_a_session_that_has_ended_since_it_was_loaded_nothing_is_taken(request_: Any) -> None:
+    session.add_pending(request_, pending(), conf.current())
+    SessionStore(request_.session.session_key).delete()
+    assert session.take_pending(request_, "s", conf.current(), now=NOW) is None
+
+
 def test_a_session_in_a_cookie_is_still_sent_with_the_response(request_: Any) -> None:
     request_.session = CookieStore()
     session.add_pending(request_, pending(), conf.current())
@@ -610,6 +637,7 @@ def test_requests_of_the_base_librarys_middleware_are_taken_once(request_: Any, 
     request_.session["oidc_login_next"] = "/b/"
     request_.session["_auth_user_id"] = str(user.pk)
 
+    request_.session.save()
     taken = session.take_pending(request_, "s", conf.current(), now=NOW)
 
     assert taken == pending(code_verifier=None, next="/b/", user=str(user.pk), silent=True)
@@ -629,6 +657,7 @@ def test_requests_of_the_base_librarys_middleware_are_taken_once(request_: Any, 
 )
 def test_damaged_or_old_requests_of_the_base_library_are_refused(request_: Any, entry: Any) -> None:
     request_.session["oidc_states"] = {"s": entry}
+    request_.session.save()
     assert session.take_pending(request_, "s", conf.current(), now=NOW) is None
 
 

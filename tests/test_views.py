@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import include, path
 from django.views.debug import ExceptionReporter
@@ -238,6 +239,28 @@ def test_a_session_that_ended_while_the_op_was_asked_stays_ended(waiting: tuple[
     assert "sessionid" not in back.cookies, "the browser keeps the cookie that another tab may have got"
     assert visitor.get("/decorated/").status_code == 302
     assert not visitor.session.get("_auth_user_id")
+
+
+class EndsMeanwhile:
+    """Between the load of the session and the view, another tab has signed out."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.user.is_authenticated and request.path == "/oidc/callback/":
+            SessionStore(request.session.session_key).delete()
+        return self.get_response(request)
+
+
+def test_a_session_that_ended_just_before_its_answer_came_is_an_old_link(visitor: Visitor, settings: Any) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_views.EndsMeanwhile"]
+    visitor.sign_in()
+    callback = visitor.authenticate(visitor.get("/decorated/"))
+
+    back = visitor.come_back(callback)
+    assert (back.status_code, back.context["verdict"]) == (400, "expired")
+    assert "sessionid" not in back.cookies
 
 
 def test_a_user_who_signed_out_and_another_in_while_the_op_was_asked_is_not_swapped(
