@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from stepup.testing.tokens import WITH_MFA
 from tests import tokens
 
 EMAIL = "anna@example.com"
@@ -60,10 +61,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _authorize(self, params: dict[str, str]) -> None:
         code, access_token = secrets.token_urlsafe(16), secrets.token_urlsafe(32)
+        # As Auth0 does: what was proved is said where it was asked for.
+        proof = WITH_MFA if params.get("acr_values") else {}
         claims = tokens.claims(
+            **{"auth_time": tokens.ABSENT, **proof},
             iss=params["issuer"],  # the browser comes without TLS, whatever the site does
             nonce=params["nonce"],
-            amr=["pwd", "mfa"],
+            sid="Hq2dJ0xR5vYw8bTnLk3sZc7mPf1gUa9e",
             email=EMAIL,
             email_verified=True,
             at_hash=tokens.half_hash(access_token),

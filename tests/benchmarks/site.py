@@ -168,20 +168,26 @@ class Site:
         return len(captured)
 
     def bytes_added(self) -> dict[str, int]:
-        """What a pending request, and then a login, add to the session, in bytes of JSON."""
+        """What a sign-in adds to the session before and after its answer, and then a step-up, in bytes of JSON."""
         response = self._serve(self._request("/oidc/authenticate/?next=/salary/", None))
         key = self._session_key(response)
-        pending = self._size(key, without=())
+        pending = self._size(key)
         signed_in = self._session_key(self._serve(self._request(self._at_op(response["Location"]), key)))
-        return {"pending": pending, "login": self._size(signed_in, without=("_auth_user_",))}
+        login = self._size(signed_in)
+        response = self._serve(self._request("/oidc/authenticate/?stepup=mfa&next=/salary/", signed_in))
+        asked = self._size(signed_in) - login
+        elevated = self._session_key(self._serve(self._request(self._at_op(response["Location"]), signed_in)))
+        return {"pending": pending, "login": login, "pending step-up": asked, "elevated": self._size(elevated)}
 
-    def _size(self, key: str, *, without: tuple[str, ...]) -> int:
+    @staticmethod
+    def _size(key: str) -> int:
         from django.contrib.sessions.backends.db import SessionStore
         from django.core.signing import JSONSerializer
 
+        # Django's own, and what is there for the seconds until the page is shown, are no part of it.
+        apart = ("_auth_user_", "stepup_settled")
         stored = dict(SessionStore(key).items())
-        django_s = {name: value for name, value in stored.items() if name.startswith(without)} if without else {}
-        return len(JSONSerializer().dumps(stored)) - len(JSONSerializer().dumps(django_s))
+        return len(JSONSerializer().dumps({k: v for k, v in stored.items() if not k.startswith(apart)}))
 
     def _callback(self, key: str | None) -> Any:
         response = self._serve(self._request("/oidc/authenticate/?next=/" + ("&stepup=mfa" if key else ""), key))
