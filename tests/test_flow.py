@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from stepup import session as stepup_session
 from stepup.dialects import MULTI_FACTOR
 from stepup.models import Identity
 from stepup.testing.provider.launcher import RunningProvider
+from tests.test_session import bytes_added_to
 from tests.urls import SECRET
 from tests.visitor import CALLBACK, Visitor, query, with_query
 
@@ -314,8 +314,13 @@ def test_the_user_is_found_by_issuer_and_subject(visitor: Visitor, op: RunningPr
 
 
 def test_a_login_and_a_pending_request_add_little_to_the_session(visitor: Visitor) -> None:
-    visitor.get("/oidc/authenticate/")
-    assert len(json.dumps(visitor.session["stepup_pending"])) < 300
+    asked = visitor.get("/oidc/authenticate/")
+    assert bytes_added_to(visitor.session) < 300
+    visitor.come_back(visitor.authenticate(asked, None))
+    login = bytes_added_to(visitor.session)
+    assert login < 200
+    visitor.get("/decorated/")
+    assert bytes_added_to(visitor.session) - login < 300
 
 
 def test_a_step_up_makes_one_request_to_the_op_on_a_connection_that_is_kept(

@@ -16,6 +16,7 @@ from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieStore
+from django.core.signing import JSONSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -233,6 +234,11 @@ def test_proof_by_other_claims_is_kept_where_asked_for(request_: Any, user: User
     assert recorded.proofs["acrs"] == {"c1": 100}
 
 
+def bytes_added_to(store: SessionStore) -> int:
+    """Beside what Django's own `login()` adds, as it is stored."""
+    return len(JSONSerializer().dumps({k: v for k, v in store.items() if not k.startswith("_auth")}))
+
+
 def test_a_login_adds_under_200_bytes(request_: Any, user: User) -> None:
     session.record(
         request_,
@@ -244,8 +250,7 @@ def test_a_login_adds_under_200_bytes(request_: Any, user: User) -> None:
         },
     )
     session.note_renewal(request_, due=NOW)
-    kept = {key: value for key, value in request_.session.items() if not key.startswith("_auth")}
-    assert len(json.dumps(kept, separators=(",", ":"))) < 200
+    assert bytes_added_to(request_.session) < 200
 
 
 def test_nobody_has_no_evidence(request_: Any, user: User) -> None:
