@@ -30,6 +30,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from stepup import clock
 from stepup.models import Identity
 from stepup.testing.driver import StuckError
 from stepup.testing.provider import (
@@ -64,6 +65,12 @@ LIES = [name for name in QUICK if name.startswith(("amr", "answers_acr", "ignore
 #: Where to go, and what the OP turns to before; None: it stays as it is.
 RIDES = MFA_PAGES[:1] + FRESH_PAGES
 LIE_OR_NOT = [WELL_BEHAVED] * len(LIES) + [None] * (len(LIES) // 2) + LIES
+
+#: How long a person waits, in seconds: until what could not be had is tried again, and until a sign-in is due again.
+WAITS = (61, 901)
+
+#: What the OP may be when it is asked to renew: mostly one that does something odd then.
+RENEWED_BY = [name for name in QUICK if name.startswith("refresh")] * 3 + [WELL_BEHAVED] * 20 + QUICK
 
 #: Which of those that there are, whatever their number.
 INDEX = st.integers(0, 1000)
@@ -266,10 +273,14 @@ class Browsing(RuleBasedStateMachine):
         subjects = {each.subject for each in self.honest() if each.state == state and state in self.asked}
         response = self.visitor.come_back(callback)
         if response.status_code == 302:
-            assert response["Location"] == page
-            followed = self.visitor.get(page)
-            assert followed.status_code == 200, "no second trip to the OP after one that was good"
+            self.landed(page, response, state)
         self.judged(response, subjects)
+
+    def landed(self, page: str, response: Any, state: str) -> None:
+        """The answer to this request was good."""
+        assert response["Location"] == page
+        followed = self.visitor.get(page)
+        assert followed.status_code == 200, "no second trip to the OP after one that was good"
 
     def judged(self, response: Any, subjects: set[str]) -> None:
         """The callback has answered: nobody is signed out or swapped, and whoever is new has authenticated."""
@@ -278,6 +289,63 @@ class Browsing(RuleBasedStateMachine):
         assert self.subject in (None, now)
         assert now == self.subject or now in subjects
         self.subject = now
+
+
+class Renewing(Browsing):
+    """The same while time passes, on a site that renews sign-ins: by refresh token, or through the browser."""
+
+    def __init__(self) -> None:
+        clock.offset = 0.0
+        super().__init__()
+        # Pages that a person opens: nothing else is sent through the OP for a renewal.
+        self.visitor.client.defaults |= {"HTTP_ACCEPT": "text/html", "HTTP_SEC_FETCH_MODE": "navigate"}
+        #: The states of requests that were made behind the person's back, and of these and sign-ins in their place.
+        self.silent: set[str] = set()
+        self.without_proof: set[str] = set()
+
+    @rule(seconds=st.sampled_from(WAITS))
+    def wait(self, seconds: int) -> None:
+        clock.offset += seconds
+        self.op.set_clock(clock.offset)
+
+    @rule(page=st.sampled_from(RIDES), name=st.sampled_from(RENEWED_BY))
+    def be_renewed(self, page: str, name: str) -> None:
+        self.misbehave(name, forget=True)
+        self.wait(WAITS[-1])
+        self.ride(page, None)
+
+    def opened(self, page: str, response: Any) -> None:
+        super().opened(page, response)
+        if response.status_code == 302:
+            sent = query(response["Location"])
+            if sent.get("prompt") == "none":
+                self.silent.add(sent["state"])
+            if not {"acr_values", "max_age"} & sent.keys():
+                self.without_proof.add(sent["state"])
+
+    def ride(self, page: str, name: str | None, *, is_stripped: bool = False, is_other: bool = False) -> None:
+        """For a renewal, for a sign-in in its place, and for the step-up: as often as it takes."""
+        for _ in range(3):
+            trips = len(self.tabs)
+            super().ride(page, name, is_stripped=is_stripped, is_other=is_other)
+            name = None
+            # What an answer has led to in its turn, which is somewhere in this browser too.
+            while len(self.tabs) > trips:
+                tab = self.tabs.pop()
+                callbacks = len(self.callbacks)
+                self.walk(tab, tab.url, "push", "", is_bea=(self.subject == "stepup|bea") != is_other)
+                if len(self.callbacks) > callbacks:
+                    self.hand_in(*self.callbacks[-1])
+
+    def landed(self, page: str, response: Any, state: str) -> None:
+        if response["Location"].startswith(self.op.issuer):
+            assert state in self.silent, "only a renewal that has come to nothing leads to a sign-in"
+            self.opened(page, response)
+        elif state in self.without_proof:
+            assert response["Location"] == page
+            self.opened(page, self.visitor.get(page))
+        else:
+            super().landed(page, response, state)
 
 
 def sound(response: Any) -> None:
@@ -332,10 +400,30 @@ def test_no_order_of_visits_and_no_personality_opens_what_was_not_proved(
         wander(random.Random(f"{userinfo} {secrets.token_hex(8) if EXAMPLES else seed}"))  # noqa: S311 - no secret
 
 
-def wander(chance: random.Random, steps: int = 20) -> None:
+@pytest.mark.parametrize("by_token", [True, False])
+def test_none_does_so_while_sign_ins_are_renewed(
+    op_of_two: RunningProvider, settings: Any, db: None, by_token: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = {"ISSUER": op_of_two.issuer, "MAX_ATTEMPTS": 100, "KEEP_REFRESH_TOKEN": by_token}
+    settings.STEPUP = {**settings.STEPUP, **ours}
+    settings.OIDC_RP_SCOPES = "openid email profile offline_access"
+    before = settings.MIDDLEWARE.index("stepup.middleware.StepUpMiddleware")
+    settings.MIDDLEWARE = [
+        *settings.MIDDLEWARE[:before],
+        "stepup.middleware.SessionRenewalMiddleware",
+        *settings.MIDDLEWARE[before:],
+    ]
+    monkeypatch.setattr(Browsing, "op", op_of_two, raising=False)
+    monkeypatch.setattr(Browsing, "site_settings", settings, raising=False)
+    run_state_machine_as_test(Renewing, settings=how_long())
+    for seed in range(EXAMPLES or 12):
+        wander(random.Random(f"renewing {by_token} {secrets.token_hex(8) if EXAMPLES else seed}"), Renewing)  # noqa: S311 - see above
+
+
+def wander(chance: random.Random, kind: type[Browsing] = Browsing, steps: int = 20) -> None:
     """One browser that does this and that. What it did is said where something is found."""
     did: list[str] = []
-    browsing = Browsing()
+    browsing = kind()
     try:
         browsing.have_been_here_before(chance.random() < 0.7)
         for _ in range(steps):
@@ -360,6 +448,9 @@ def wander_on(browsing: Browsing, chance: random.Random) -> str:
         (browsing.step_up_as_somebody_else, ride),
         (browsing.sign_out, ()),
     ]
+    if isinstance(browsing, Renewing):
+        steps += [(browsing.wait, (chance.choice(WAITS),))]
+        steps += [(browsing.be_renewed, (chance.choice(RIDES), chance.choice(RENEWED_BY)))] * 4
     if browsing.tabs:
         ending = chance.choice(["", "", "", "cancel", "deny"])
         choices = (which, chance.choice(["push", None]), ending, chance.random() < 0.2, chance.random() < 0.2)

@@ -14,6 +14,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.backends.signed_cookies import SessionStore as CookieStore
 from django.core.signing import JSONSerializer
@@ -234,7 +235,7 @@ def test_proof_by_other_claims_is_kept_where_asked_for(request_: Any, user: User
     assert recorded.proofs["acrs"] == {"c1": 100}
 
 
-def bytes_added_to(store: SessionStore) -> int:
+def bytes_added_to(store: SessionBase) -> int:
     """Beside what Django's own `login()` adds, as it is stored."""
     return len(JSONSerializer().dumps({k: v for k, v in store.items() if not k.startswith("_auth")}))
 
