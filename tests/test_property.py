@@ -404,8 +404,8 @@ def test_no_order_of_visits_and_no_personality_opens_what_was_not_proved(
 def test_none_does_so_while_sign_ins_are_renewed(
     op_of_two: RunningProvider, settings: Any, db: None, by_token: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = {"ISSUER": op_of_two.issuer, "MAX_ATTEMPTS": 100, "KEEP_REFRESH_TOKEN": by_token}
-    settings.STEPUP = {**settings.STEPUP, **ours}
+    ours = {"ISSUER": op_of_two.issuer, "USERINFO": "when_needed", "KEEP_REFRESH_TOKEN": by_token}
+    settings.STEPUP = {**settings.STEPUP, **ours, "MAX_ATTEMPTS": 100}
     settings.OIDC_RP_SCOPES = "openid email profile offline_access"
     before = settings.MIDDLEWARE.index("stepup.middleware.StepUpMiddleware")
     settings.MIDDLEWARE = [
