@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,7 +21,7 @@ from stepup.exceptions import ProviderError
 from stepup.models import Identity
 from stepup.testing.provider.launcher import RunningProvider
 from tests.hostile_op import ANNA, BEN, JWKS, METADATA, TOKEN, USERINFO, HostileOP, answer, closed_port, cut
-from tests.tokens import ABSENT, CLIENT_SECRET, KEYS, b64, sign
+from tests.tokens import ABSENT, CLIENT_SECRET, KEYS, b64, claims, sign
 from tests.urls import SECRET
 from tests.visitor import Visitor, query
 
@@ -106,6 +107,34 @@ def test_an_honest_answer_signs_in(browser: Browser) -> None:
     assert (back.status_code, back["Location"]) == (302, "/decorated/")
     assert browser.user.email == ANNA["email"]
     assert browser.is_shown()
+
+
+@pytest.mark.parametrize(
+    ("claim", "seconds", "reason"),
+    [
+        ("exp", -31, "exp: expired"),
+        ("exp", -25, None),
+        *((claim, seconds, None if seconds < 30 else f"{claim}: in the future")
+          for claim in ("iat", "nbf", "auth_time") for seconds in (25, 40)),
+    ],
+)  # fmt: skip
+def test_times_are_told_by_clocks_that_may_be_half_a_minute_apart(
+    browser: Browser, claim: str, seconds: int, reason: str | None
+) -> None:
+    back = browser.come_back(id_token={claim: int(time.time()) + seconds})
+    if reason is None:
+        assert back["Location"] == "/decorated/"
+    else:
+        assert verdict(back) == ("invalid", [reason])
+        assert_nobody(browser)
+
+
+def test_a_client_secret_that_is_too_short_to_sign_with_opens_nothing(browser: Browser, settings: Any) -> None:
+    secret = "x" * 31
+    settings.OIDC_RP_SIGN_ALGO, settings.OIDC_RP_CLIENT_SECRET = "HS256", secret
+    back = browser.come_back(id_token=sign(claims(iss=browser.op.url), "HS256", key=secret))
+    assert verdict(back) == ("invalid", ["alg: client secret too short"])
+    assert_nobody(browser)
 
 
 @pytest.mark.parametrize("sub", ["ben", "ANNA", "anna ", "", None, ["anna"], 1, True, ABSENT])

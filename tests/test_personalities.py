@@ -179,6 +179,7 @@ EXPECTED: dict[str, Expected] = {
     "oct_key_in_jwks": refused("alg: not allowed"),
     "header_jwk": refused("signature: mismatch"),
     "header_jku": refused("kid: unknown"),
+    "header_x5c": refused("signature: mismatch"),
     "crit_header": refused("crit: not supported"),
     "b64_false": refused("crit: not supported"),
     "access_token_as_id_token": refused("typ: not an ID token"),

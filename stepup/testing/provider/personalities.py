@@ -5,6 +5,7 @@ The first line of each docstring says what a personality does; the documentation
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -23,6 +24,7 @@ from joserfc.jwk import Key, RSAKey
 
 from stepup.testing.provider.configuration import WELL_BEHAVED
 from stepup.testing.provider.personality import Parameters, Personality, encode, sign
+from stepup.testing.provider.tls import certificate_of
 
 #: All of them by name, the well-behaved one first.
 PERSONALITIES: dict[str, type[Personality]] = {WELL_BEHAVED: Personality}
@@ -635,6 +637,16 @@ class HeaderJku(OwnKey):
     def id_token(self, header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
         elsewhere = f"{claims['iss']}elsewhere"
         return sign({"alg": "RS256", "kid": self.own.kid, "jku": elsewhere, "x5u": elsewhere}, claims, self.own)
+
+
+@personality
+class HeaderX5c(OwnKey):
+    """The ID token brings a certificate of its own key along, in the ``x5c`` header parameter."""
+
+    def id_token(self, header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
+        own: Any = self.own.private_key
+        chain = [base64.b64encode(certificate_of(own)).decode()]
+        return sign({**header, "alg": "RS256", "x5c": chain}, claims, self.own)
 
 
 @personality

@@ -6,11 +6,15 @@ import datetime as dt
 import ipaddress
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 #: Whom the certificate is for: every name of this machine that the provider answers to.
 NAMES = ("localhost", "127.0.0.1", "::1")
@@ -52,6 +56,23 @@ def make_certificate(folder: Path, host: str) -> tuple[str, str]:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return str(certificate_path), str(key_path)
+
+
+def certificate_of(key: CertificateIssuerPrivateKeyTypes) -> bytes:
+    """A certificate, in DER, by which a key vouches for itself."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Harbour ID")])
+    now = dt.datetime.now(dt.timezone.utc)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=7))
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.DER)
+    )
 
 
 def server_context(certificate: str, key: str) -> ssl.SSLContext:
