@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.test import Client
@@ -21,7 +23,7 @@ from django.urls import path
 from django.views.decorators.cache import never_cache
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView
 
-from stepup import Requirement, clock, conf, gate, id_token, links, logout_token, session, signals
+from stepup import Requirement, clock, conf, documents, gate, id_token, links, logout_token, provider, session, signals
 from stepup.backends import StepUpBackend
 from stepup.decorators import mfa_required, stepup_required
 from stepup.dialects import MULTI_FACTOR
@@ -361,6 +363,33 @@ def test_settings_that_change_in_a_test_change_what_its_provider_asks_for_and_no
     assert_satisfied(stepup_client, "mfa")
     assert [each.subject for each in stepup_provider.authentications()] == ["stepup|dora"] * 2
     assert stepup_provider.configuration.users == people
+
+
+def test_a_site_knows_nothing_of_a_provider_from_the_test_before(
+    stepup_provider_process: RunningProvider, stepup_settings: StepUpSettings
+) -> None:
+    known = []
+    for _ in range(2):
+        with site.provider_for(stepup_settings) as running:
+            known.append(provider.current())
+            assert known[-1].keys().keys
+            stepup_settings(LEEWAY=1)  # makes it anew here, and leaves what is shared with other processes
+            known.append(provider.current())
+            assert known[-1].keys().keys
+            asked = [urlsplit(running.issuer)._replace(path=each.path).geturl() for each in running.requests()]
+            assert asked == list(running.documents)
+    assert len(set(map(id, known))) == 4
+
+
+def test_a_test_that_leaves_with_a_mistake_in_the_settings_is_told_of_it_where_it_is(
+    stepup_provider_process: RunningProvider, stepup_settings: StepUpSettings, settings: Any
+) -> None:
+    with site.provider_for(stepup_settings) as running:
+        provider.current().keys()
+        assert all(cache.get(documents._key(url)) for url in running.documents)
+        settings.STEPUP = {**settings.STEPUP, "LEEWEY": 1}
+    assert op.in_use is None
+    assert not any(cache.get(documents._key(url)) for url in running.documents)
 
 
 def test_a_provider_that_was_told_something_else_in_a_test_keeps_to_it(

@@ -180,6 +180,38 @@ def test_each_test_has_a_provider_settings_and_a_clock_that_are_as_at_the_start(
     project.runpytest_subprocess(*LOADED).assert_outcomes(passed=3)
 
 
+def test_a_personality_stays_with_its_test_whatever_the_site_shares_of_the_provider_between_processes(
+    project: pytest.Pytester,
+) -> None:
+    project.makepyfile(
+        """
+        import time
+        import pytest
+
+        def status(client):
+            asked = client.get("/salary/")
+            return asked.status_code if asked.status_code != 302 else client.step_up(asked).status_code
+
+        # One after the other, in this order.
+        @pytest.mark.parametrize(
+            ("personality", "expected"),
+            [
+                ("jwks_server_error", 503), ("well_behaved", 200), ("jwks_server_error", 503),
+                ("metadata_without_endpoints", 503), ("well_behaved", 200), ("metadata_server_error", 503),
+                ("well_behaved", 200),
+            ],
+        )
+        def test_status(stepup_client, personality, expected, request):
+            request.applymarker(pytest.mark.stepup_provider(personality))
+            request.getfixturevalue("stepup_provider")
+            started = time.perf_counter()
+            assert status(stepup_client) == expected
+            assert time.perf_counter() - started < 2, "nobody waits for another who is asking"
+        """
+    )
+    project.runpytest_subprocess(*LOADED).assert_outcomes(passed=7)
+
+
 def test_a_marked_test_case_leaves_the_test_environment_as_it_is(project: pytest.Pytester) -> None:
     project.makepyfile(
         """

@@ -41,7 +41,14 @@ from joserfc.jwk import Key, KeySet
 
 from stepup.testing.provider.action import Asked, Known, Proved, Requested, Step, next_step, proved, requested
 from stepup.testing.provider.assertions import ASSERTION_ALGORITHMS, ClientAssertion, parameters_of
-from stepup.testing.provider.configuration import SIGNING_ALGORITHMS, Client, Configuration, ConfigurationError, User
+from stepup.testing.provider.configuration import (
+    KEYS_PATH,
+    SIGNING_ALGORITHMS,
+    Client,
+    Configuration,
+    ConfigurationError,
+    User,
+)
 from stepup.testing.provider.keys import Keys
 from stepup.testing.provider.personalities import PERSONALITIES
 from stepup.testing.provider.personality import Personality, decode
@@ -660,7 +667,7 @@ class Provider:
                 "authorization_endpoint": at("authorize"),
                 "token_endpoint": at("oauth/token"),
                 "userinfo_endpoint": at("userinfo"),
-                "jwks_uri": at(".well-known/jwks.json"),
+                "jwks_uri": at(KEYS_PATH),
                 "end_session_endpoint": at("oidc/logout"),
                 "backchannel_logout_supported": True,
                 "backchannel_logout_session_supported": True,
