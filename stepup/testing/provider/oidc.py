@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -586,7 +587,8 @@ class Provider:
     def behave(self, name: str) -> None:
         """Take on another personality. Raises `ConfigurationError` where there is none of that name."""
         if name not in PERSONALITIES:
-            raise ConfigurationError(f"there is no personality {name!r}")
+            near = " or ".join(map(repr, difflib.get_close_matches(name, PERSONALITIES)))
+            raise ConfigurationError(f"there is no personality {name!r}{near and f': did you mean {near}?'}")
         before, self.personality = self.personality, PERSONALITIES[name]()
         before.over.set()
 
