@@ -22,7 +22,7 @@ from stepup import clock
 from stepup.exceptions import ProviderError
 from stepup.transport import Answer
 
-__all__ = ["Document"]
+__all__ = ["Document", "forget"]
 
 #: After a document was asked for, it is not asked for again for so long, whatever is the matter, in seconds.
 COOL_DOWN = 10
@@ -34,6 +34,8 @@ MOST_AGE = 24 * 60 * 60
 
 #: What processes tell each other by way of the cache, of who has asked in the last seconds.
 ASKING, ASKED = "asking", "asked"
+#: What they ask for: a document, or one that is newer than what they have.
+FIRST, NEWER = "first", "newer"
 
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age=\"?(\d{1,9})", re.IGNORECASE)
 
@@ -128,7 +130,7 @@ class Document(Generic[T]):
             return held
         try:
             url = self._url()
-            key = f"stepup:{hashlib.sha256(url.encode()).hexdigest()}"
+            key = _key(url)
             if self._adopt(key):
                 return self._held  # type: ignore[return-value] # adopted just now
             if clock.monotonic() >= (self._renewed_at if is_newer else self._asked_at) + COOL_DOWN:
@@ -142,7 +144,7 @@ class Document(Generic[T]):
         raise ProviderError(failure.endpoint, failure.reason)
 
     def _ask(self, url: str, key: str, *, is_newer: bool) -> None:
-        turn = f"{key}:{'newer' if is_newer else 'first'}"
+        turn = f"{key}:{NEWER if is_newer else FIRST}"
         is_ours = False
         try:
             # Only a plain no counts. A cache that does not work must not keep the site from its keys.
@@ -191,12 +193,34 @@ class Document(Generic[T]):
         self._of_cache("set", key, content, MOST_AGE)
 
     def _of_cache(self, method: str, *args: Any) -> Any:
-        if self._cache is None:
-            return None
-        try:
-            return getattr(caches[self._cache], method)(*args)
-        except Exception:  # noqa: BLE001 - each cache has errors of its own, and none of them is a reason to stop
-            return None
+        return _of_cache(self._cache, method, *args)
+
+
+def forget(url: str, cache: str | None) -> None:
+    """Have nobody take over any more what processes share of the document at a URL, nor wait because it was asked for.
+
+    It is for tests, in which another OP is at the same address a moment later. What a process holds already it holds on
+    to.
+
+    Args:
+        url: where the document is.
+        cache: as for :class:`Document`.
+    """
+    key = _key(url)
+    _of_cache(cache, "delete_many", [key, f"{key}:{FIRST}", f"{key}:{NEWER}"])
+
+
+def _key(url: str) -> str:
+    return f"stepup:{hashlib.sha256(url.encode()).hexdigest()}"
+
+
+def _of_cache(cache: str | None, method: str, *args: Any) -> Any:
+    if cache is None:
+        return None
+    try:
+        return getattr(caches[cache], method)(*args)
+    except Exception:  # noqa: BLE001 - each cache has errors of its own, and none of them is a reason to stop
+        return None
 
 
 def _max_age_of(answer: Answer, otherwise: float) -> float:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.conf import settings as django_settings
-from django.core.cache import cache
 
 from stepup.testing import op as kit
 from stepup.testing.provider import Client as OPClient
@@ -43,12 +42,6 @@ CONFIGURATION = Configuration(
     clients=CLIENTS,
     clients_with_mfa=tuple(client.client_id for client in CLIENTS if client.client_id != "site-without-mfa"),
 )
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_cached() -> None:
-    """What processes share of the OP's documents would go from test to test."""
-    cache.clear()
 
 
 @pytest.fixture(autouse=True)

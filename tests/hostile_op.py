@@ -19,13 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from stepup import documents
 from tests.tokens import KEYS, SigningKey, claims, jwks, sign
 
 METADATA = "/.well-known/openid-configuration"
@@ -240,6 +241,8 @@ class HostileOP:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
     def __enter__(self) -> HostileOP:
+        for path in (METADATA, JWKS):  # of another one, which was at this port before
+            documents.forget(urljoin(self.url, path), "default")
         self._thread.start()
         return self
 

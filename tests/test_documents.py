@@ -48,6 +48,11 @@ class OP:
         return content.decode()
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_shared_yet() -> None:
+    caches["default"].clear()
+
+
 @pytest.fixture
 def op() -> OP:
     return OP()
@@ -167,6 +172,28 @@ def test_what_is_shared_gets_old_with_the_time_at_which_it_was_got(op: OP) -> No
 def test_what_is_shared_and_is_no_document_is_not_taken_over(op: OP, shared: Any) -> None:
     caches["default"].set(KEY, shared)
     assert op.document().get() == "one"
+
+
+def test_what_is_shared_can_be_forgotten_with_all_that_keeps_others_from_asking(op: OP) -> None:
+    document = op.document()
+    document.get(newer_than=document.get())
+    caches["default"].set("another", "stays")
+    op.says = b"two"
+
+    documents.forget(URL, "default")
+
+    assert op.document().get() == "two"
+    assert [caches["default"].get(f"{KEY}:{turn}") for turn in ("first", "newer")] == [documents.ASKED, None]
+    assert document.get() == "one", "what a process holds it holds on to"
+    assert caches["default"].get("another") == "stays"
+
+
+@pytest.mark.parametrize("cache", [None, "no such cache"])
+def test_where_nothing_is_shared_nothing_is_forgotten(op: OP, cache: str | None) -> None:
+    op.document().get()
+    documents.forget(URL, cache)
+    assert op.document().get() == "one"
+    assert op.asked == 1
 
 
 def test_a_cache_that_does_not_work_keeps_nobody_from_the_keys(op: OP, settings: Any) -> None:

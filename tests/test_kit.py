@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings as django_settings
+from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.test import Client
@@ -21,7 +24,7 @@ from django.urls import path
 from django.views.decorators.cache import never_cache
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView
 
-from stepup import Requirement, clock, conf, gate, id_token, links, logout_token, session, signals
+from stepup import Requirement, clock, conf, documents, gate, id_token, links, logout_token, provider, session, signals
 from stepup.backends import StepUpBackend
 from stepup.decorators import mfa_required, stepup_required
 from stepup.dialects import MULTI_FACTOR
@@ -30,7 +33,7 @@ from stepup.gate import Aged
 from stepup.id_token import KeySet
 from stepup.logout_token import Logout
 from stepup.models import Identity
-from stepup.statements import StatementRefused
+from stepup.statements import StatementRefused, record
 from stepup.testing import challenges, op, site, tokens
 from stepup.testing.assertions import assert_protected, assert_satisfied, assert_site_protected, assert_step_up_required
 from stepup.testing.clients import AsyncStepUpClient, StepUpClient
@@ -78,6 +81,21 @@ def staff_only(request: HttpRequest) -> HttpResponse:
 
 GOLD, SILVER = (Requirement(acr=(value,), acr_values=(value,), name=value) for value in ("gold", "silver"))
 
+
+@login_required
+def second_factor(request: HttpRequest) -> HttpResponse:
+    """The site's own page, with a form for a code."""
+    if request.method != "POST":
+        return HttpResponse("your code?")
+    if request.POST["code"] != "123456":
+        return HttpResponse("wrong")
+    record(request, amr=["otp"])
+    return HttpResponseRedirect(request.GET["next"])
+
+
+CODE = Requirement(amr=("otp",), step_up_url="second-factor", name="code")
+CODE_NOW = dataclasses.replace(CODE, max_age=0)
+
 OWN = (
     Requirement(amr=("otp",), step_up_url="open", name="by-name"),
     Requirement(amr=("otp",), step_up_url="/open/?by=path", name="by-path"),
@@ -93,6 +111,11 @@ urlpatterns = [
     path("each-time/", stepup_required("mfa", max_age=0)(open_to_all), name="each-time"),
     path("forms/", stepup_required("mfa", max_age=60, submit_max_age=600)(open_to_all), name="forms"),
     path("classes/", stepup_required(GOLD, SILVER)(open_to_all), name="classes"),
+    path("second-factor/", second_factor, name="second-factor"),
+    path("code/", stepup_required(CODE)(open_to_all), name="code"),
+    path("code-each-time/", stepup_required(CODE_NOW)(open_to_all), name="code-each-time"),
+    path("both-each-time/", stepup_required(CODE_NOW, Aged("mfa", 0))(open_to_all), name="both-each-time"),
+    path("code-and-mfa/", stepup_required(CODE, "mfa")(open_to_all), name="code-and-mfa"),
     path("own-page-by-name/", stepup_required(OWN[0])(open_to_all), name="own-page-by-name"),
     path("own-page-by-path/", stepup_required(OWN[1])(open_to_all), name="own-page-by-path"),
     path("elsewhere/", lambda request: HttpResponseRedirect("/other/"), name="elsewhere"),
@@ -291,6 +314,112 @@ def test_what_the_site_has_verified_itself_is_stated_as_in_production(stepup_cli
     assert_step_up_required(stepup_client.get("/fresh/"), "mfa", max_age=300)
 
 
+@pytest.fixture
+def heard() -> Iterator[list[tuple[str, str]]]:
+    """Who is said to have elevated somebody, and to what."""
+    said: list[tuple[str, str]] = []
+
+    def hear(**announced: Any) -> None:
+        said.append((announced["by"], announced["requirement"].name if announced["requirement"] else ""))
+
+    signals.elevated.connect(hear)
+    yield said
+    signals.elevated.disconnect(hear)
+
+
+@pytest.mark.usefixtures("more_urls")
+def test_what_is_proved_on_a_page_of_the_sites_own_is_stated_and_not_said_by_the_provider(
+    stepup_client: StepUpClient, dora: User, heard: list[tuple[str, str]]
+) -> None:
+    assert stepup_client.elevate(CODE, user=dora, age=60) == dora
+    assert heard == [("provider", ""), ("site", "")], "she signs in first"
+    assert stepup_client.get("/code/").content == b"the salary list"
+    assert_protected("/code/", CODE)
+
+    evidence = stepup_client.evidence()
+    assert evidence is not None
+    assert set(evidence.proofs) == {"amr"}
+    assert {60 <= clock.now() - time < 120 for time in evidence.proofs["amr"].values() if time} == {True}
+
+    heard.clear()
+    assert stepup_client.elevate(CODE) == dora
+    assert heard == [("site", "")], "who is signed in stays so"
+    other = UserFactory.create()
+    assert stepup_client.elevate(CODE, user=other) == other
+    assert stepup_client.get("/").content.decode() == f"{other.username}|shut"
+
+
+@pytest.mark.usefixtures("more_urls")
+def test_what_is_proved_in_two_places_comes_from_both(
+    stepup_client: StepUpClient, heard: list[tuple[str, str]]
+) -> None:
+    stepup_client.elevate((CODE, "mfa"))
+    assert heard == [("provider", ""), ("site", ""), ("provider", "code & mfa")]
+    assert stepup_client.get("/code-and-mfa/").content == b"the salary list"
+    assert_protected("/code-and-mfa/", (CODE, "mfa"))
+    assert_protected("/both-each-time/", (CODE_NOW, Aged("mfa", 0)))
+    assert "do not satisfy code & mfa" in said_by(StepUpClient().elevate, (CODE, "mfa"), amr=["otp"], acr=ABSENT)
+
+
+@pytest.mark.usefixtures("more_urls")
+def test_what_is_proved_on_two_pages_of_the_sites_own_is_stated_on_each(
+    stepup_client: StepUpClient, heard: list[tuple[str, str]]
+) -> None:
+    key = Requirement(amr=("hwk",), step_up_url="open")
+    stepup_client.elevate((CODE, key))
+    assert [by for by, _ in heard] == ["provider", "site", "site"]
+    assert_satisfied(stepup_client, (CODE, key))
+
+
+@pytest.mark.usefixtures("more_urls")
+def test_proof_for_one_showing_is_stated_for_the_page_that_it_is_for(stepup_client: StepUpClient) -> None:
+    assert_protected("/code-each-time/", CODE_NOW)
+    stepup_client.elevate(CODE_NOW, path="/code-each-time/")
+    assert stepup_client.get("/code-each-time/").status_code == 200
+    assert stepup_client.get("/code-each-time/").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("needs", "claims", "proofs"),
+    [
+        (CODE, {"amr": ["otp", "pwd"], "email": "other@site.example"}, {"amr": {"otp", "pwd"}}),
+        (Requirement(acr=("gold",), step_up_url="open"), {}, {"acr": {"gold"}}),
+        (Requirement(max_age=60, step_up_url="open"), {}, {}),
+        ("context", {"acrs": "c1"}, {"acrs": {"c1"}}),
+    ],
+)
+def test_a_test_chooses_what_a_page_of_the_sites_own_states(
+    stepup_client: StepUpClient,
+    stepup_settings: StepUpSettings,
+    dora: User,
+    needs: Any,
+    claims: dict[str, Any],
+    proofs: dict[str, set[str]],
+) -> None:
+    context = {"claims": {"acrs": ["c1", "c2"]}, "step_up_url": "open"}
+    stepup_settings(REQUIREMENTS={"context": context, "sudo": {"max_age": 300}})
+    stepup_client.sign_in(dora)
+
+    stepup_client.elevate(needs, **claims)
+
+    evidence = stepup_client.evidence()
+    assert evidence is not None
+    assert {claim: set(values) for claim, values in evidence.proofs.items()} == proofs
+    assert_satisfied(stepup_client, needs)
+
+
+def test_what_is_stated_may_be_too_little_or_too_old(
+    stepup_client: StepUpClient, stepup_settings: StepUpSettings
+) -> None:
+    said = said_by(stepup_client.elevate, CODE, amr=["pwd"])
+    assert said == "These claims do not satisfy code: {'amr': ['pwd']}"
+    aged = dataclasses.replace(CODE, max_age=60)
+    assert "do not satisfy code" in said_by(stepup_client.elevate, aged, auth_time=clock.now() - 600)
+    stepup_settings(CLIENTS_WITH_MFA=["another"])
+    stepup_client.elevate(aged, auth_time=clock.now() - 600)
+    assert stepup_client.evidence() is not None
+
+
 def test_nothing_is_stated_of_nobody(stepup_client: StepUpClient) -> None:
     with pytest.raises(StatementRefused, match="anonymous"):
         stepup_client.record(amr=["mfa"])
@@ -301,6 +430,15 @@ def test_asynchronous_tests_state_it_too(stepup_async_client: AsyncStepUpClient)
     evidence = async_to_sync(stepup_async_client.record)(acr=["gold"], claims=None)
     assert set(evidence.proofs["acr"]) == {"gold"}
     assert evidence == async_to_sync(stepup_async_client.evidence)()
+
+
+def test_the_cookie_of_a_session_is_the_one_that_the_site_would_set(stepup_client: StepUpClient, settings: Any) -> None:
+    settings.SESSION_COOKIE_PATH = "/decorated/"
+    settings.SESSION_COOKIE_DOMAIN = "testserver"
+    stepup_client.elevate("mfa")
+    cookie = stepup_client.cookies["sessionid"]
+    assert (cookie["path"], cookie["domain"]) == ("/decorated/", "testserver")
+    assert stepup_client.get("/decorated/").content.decode() == SECRET
 
 
 def test_sessions_in_cookies_are_elevated_too(stepup_client: StepUpClient, settings: Any) -> None:
@@ -363,6 +501,64 @@ def test_settings_that_change_in_a_test_change_what_its_provider_asks_for_and_no
     assert stepup_provider.configuration.users == people
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"OIDC_RP_CLIENT_ID": "another"},
+        {"OIDC_RP_CLIENT_SECRET": "another secret of the site that is long enough"},
+        {"OIDC_RP_SIGN_ALGO": "ES256"},
+        {"ALLOWED_HOSTS": ["pay.example"]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("personality", ["well_behaved", "ignores_acr_values"])
+def test_settings_that_a_test_changes_by_other_means_are_known_at_the_provider_when_somebody_goes_there(
+    stepup_provider: RunningProvider,
+    stepup_client: StepUpClient,
+    settings: Any,
+    changed: dict[str, Any],
+    personality: str,
+) -> None:
+    assert stepup_client.step_up(stepup_client.get("/decorated/")).status_code == 200
+    for name, value in changed.items():
+        setattr(settings, name, value)
+    stepup_provider.behave(personality)
+
+    host = settings.ALLOWED_HOSTS[0]
+    client = StepUpClient(headers={"host": host})
+    page = client.step_up(client.get("/decorated/"))
+
+    assert page.wsgi_request.get_host() == host
+    assert page.status_code == (200 if personality == "well_behaved" else 403)
+
+
+def test_a_site_knows_nothing_of_a_provider_from_the_test_before(
+    stepup_provider_process: RunningProvider, stepup_settings: StepUpSettings
+) -> None:
+    known = []
+    for _ in range(2):
+        with site.provider_for(stepup_settings) as running:
+            known.append(provider.current())
+            assert known[-1].keys().keys
+            stepup_settings(LEEWAY=1)  # makes it anew here, and leaves what is shared with other processes
+            known.append(provider.current())
+            assert known[-1].keys().keys
+            asked = [urlsplit(running.issuer)._replace(path=each.path).geturl() for each in running.requests()]
+            assert asked == list(running.documents)
+    assert len(set(map(id, known))) == 4
+
+
+def test_a_test_that_leaves_with_a_mistake_in_the_settings_is_told_of_it_where_it_is(
+    stepup_provider_process: RunningProvider, stepup_settings: StepUpSettings, settings: Any
+) -> None:
+    with site.provider_for(stepup_settings) as running:
+        provider.current().keys()
+        assert all(cache.get(documents._key(url)) for url in running.documents)
+        settings.STEPUP = {**settings.STEPUP, "LEEWEY": 1}
+    assert op.in_use is None
+    assert not any(cache.get(documents._key(url)) for url in running.documents)
+
+
 def test_a_provider_that_was_told_something_else_in_a_test_keeps_to_it(
     stepup_provider: RunningProvider, stepup_settings: StepUpSettings
 ) -> None:
@@ -387,8 +583,99 @@ def test_a_page_of_the_sites_own_is_for_the_test_to_walk_through(
     asked = stepup_client.get("/own-page-by-name/")
     assert said_by(stepup_client.step_up, asked) == (
         "Status 302 is no challenge: there is nothing to step up for at the provider. It leads to /open/. Where that "
-        "is a page of the site's own (step_up_url), do there what a person does, or state it with record()."
+        "is a page of the site's own (step_up_url), say with own= what a person does there, or state it with record()."
     )
+    script = stepup_client.get("/own-page-by-name/", headers={"Accept": "application/json"})
+    assert script.status_code == 401
+    assert "say with own= what a person does there" in said_by(stepup_client.step_up, script)
+
+
+def enter_the_code(client: StepUpClient, url: str) -> Any:
+    """What a person does on the site's own page."""
+    assert client.get(url).status_code == 200
+    return client.post(url, {"code": "123456"})
+
+
+@pytest.mark.usefixtures("more_urls")
+@pytest.mark.parametrize("headers", [{}, {"Accept": "application/json"}, {"HX-Request": "true"}])
+@pytest.mark.parametrize("is_signed_in", [True, False])
+def test_a_page_of_the_sites_own_is_walked_through_as_the_test_says(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient, is_signed_in: bool, headers: dict[str, str]
+) -> None:
+    if is_signed_in:
+        stepup_client.sign_in()
+    here = "http://testserver/code/?x=1"
+    asked = stepup_client.get("/code/?x=1", headers={"Referer": here, "HX-Current-URL": here, **headers})
+
+    page = stepup_client.step_up(asked, own=enter_the_code)
+
+    assert page.wsgi_request.get_full_path() == "/code/?x=1"
+    assert page.content == b"the salary list"
+    assert len(stepup_provider.authentications()) == (not is_signed_in)
+
+
+@pytest.mark.usefixtures("more_urls")
+def test_a_page_of_the_sites_own_and_the_provider_are_gone_to_one_after_the_other(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient
+) -> None:
+    seen = []
+
+    def own(client: StepUpClient, url: str) -> Any:
+        seen.append(url)
+        return enter_the_code(client, url)
+
+    page = stepup_client.step_up(stepup_client.get("/code-and-mfa/"), own=own)
+
+    assert page.content == b"the salary list"
+    assert seen == ["/second-factor/?next=%2Fcode-and-mfa%2F"]
+    assert [each.second_factor for each in stepup_provider.authentications()] == [False, True]
+
+
+@pytest.mark.usefixtures("more_urls", "stepup_provider")
+def test_a_form_waits_for_a_page_of_the_sites_own_too(stepup_client: StepUpClient) -> None:
+    stepup_client.sign_in()
+    page = stepup_client.step_up(stepup_client.post("/code/"), own=enter_the_code)
+    assert stepup_client.post(page.context["action"]).content == b"the salary list"
+
+
+@pytest.mark.usefixtures("more_urls", "stepup_provider")
+def test_whoever_shows_nothing_on_a_page_of_the_sites_own_stays_there(stepup_client: StepUpClient) -> None:
+    stepup_client.sign_in()
+    asked = stepup_client.get("/code/")
+
+    page = stepup_client.step_up(asked, own=lambda client, url: client.post(url, {"code": "000000"}))
+
+    assert (page.status_code, page.content) == (200, b"wrong")
+    assert_step_up_required(stepup_client.get("/code/"), CODE)
+    page = stepup_client.step_up(asked, own=lambda client, url: client.get("/code/"))
+    assert page.context["verdict"] == "ignored", "which goes round in circles until the site says so"
+
+
+@pytest.mark.usefixtures("more_urls")
+def test_a_test_that_says_what_is_done_on_a_page_of_the_sites_own_still_needs_a_challenge(
+    stepup_client: StepUpClient,
+) -> None:
+    for page in ("/open/", "/elsewhere/"):
+        assert "is no challenge" in said_by(stepup_client.step_up, stepup_client.get(page), own=enter_the_code)
+
+
+@pytest.mark.usefixtures("more_urls", "stepup_provider")
+def test_a_test_that_says_nothing_of_a_page_of_the_sites_own_gets_it_where_it_comes_after_the_provider(
+    stepup_client: StepUpClient,
+) -> None:
+    page = stepup_client.step_up(stepup_client.get("/oidc/authenticate/?next=/code/"))
+    assert page.wsgi_request.get_full_path() == "/second-factor/?next=%2Fcode%2F"
+
+
+@pytest.mark.usefixtures("more_urls", "stepup_provider")
+def test_asynchronous_tests_walk_through_a_page_of_the_sites_own_too(stepup_async_client: AsyncStepUpClient) -> None:
+    async def own(client: AsyncStepUpClient, url: str) -> Any:
+        return await client.post(url, {"code": "123456"})
+
+    async def walk() -> Any:
+        return await stepup_async_client.step_up(await stepup_async_client.get("/code/"), own=own)
+
+    assert async_to_sync(walk)().content == b"the salary list"
 
 
 def test_anybody_who_is_signed_in_can_step_up(

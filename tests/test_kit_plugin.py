@@ -180,6 +180,38 @@ def test_each_test_has_a_provider_settings_and_a_clock_that_are_as_at_the_start(
     project.runpytest_subprocess(*LOADED).assert_outcomes(passed=3)
 
 
+def test_a_personality_stays_with_its_test_whatever_the_site_shares_of_the_provider_between_processes(
+    project: pytest.Pytester,
+) -> None:
+    project.makepyfile(
+        """
+        import time
+        import pytest
+
+        def status(client):
+            asked = client.get("/salary/")
+            return asked.status_code if asked.status_code != 302 else client.step_up(asked).status_code
+
+        # One after the other, in this order.
+        @pytest.mark.parametrize(
+            ("personality", "expected"),
+            [
+                ("jwks_server_error", 503), ("well_behaved", 200), ("jwks_server_error", 503),
+                ("metadata_without_endpoints", 503), ("well_behaved", 200), ("metadata_server_error", 503),
+                ("well_behaved", 200),
+            ],
+        )
+        def test_status(stepup_client, personality, expected, request):
+            request.applymarker(pytest.mark.stepup_provider(personality))
+            request.getfixturevalue("stepup_provider")
+            started = time.perf_counter()
+            assert status(stepup_client) == expected
+            assert time.perf_counter() - started < 2, "nobody waits for another who is asking"
+        """
+    )
+    project.runpytest_subprocess(*LOADED).assert_outcomes(passed=7)
+
+
 def test_a_marked_test_case_leaves_the_test_environment_as_it_is(project: pytest.Pytester) -> None:
     project.makepyfile(
         """
@@ -211,6 +243,68 @@ def test_a_mark_on_one_parameter_is_for_that_parameter(project: pytest.Pytester)
         """
     )
     project.runpytest_subprocess(*LOADED).assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("marker", ['("ignores_acr_values")', '(personality="ignores_acr_values")'])
+def test_a_mark_may_name_the_personality(project: pytest.Pytester, marker: str) -> None:
+    project.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.stepup_provider{marker}
+        def test_misbehaves(stepup_client):
+            page = stepup_client.step_up(stepup_client.get("/salary/"))
+            assert page.context["verdict"] == "proof_missing"
+        """
+    )
+    project.runpytest_subprocess(*LOADED).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    "said", ['"expired", "wrong_nonce"', '"expired", personality="expired"', 'persona="expired"', "None"]
+)
+def test_a_mark_that_says_anything_else_is_told_before_a_test_runs(project: pytest.Pytester, said: str) -> None:
+    project.makepyfile(
+        f"""
+        import pytest
+
+        def test_another():
+            pass
+
+        @pytest.mark.stepup_provider({said})
+        def test_marked():
+            pass
+        """
+    )
+    result = project.runpytest_subprocess(*LOADED)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.assert_outcomes()
+    told = f"ERROR: The marker stepup_provider takes one personality, or none: not stepup_provider({said})."
+    assert told.replace('"', "'") in result.stderr.lines
+
+
+def test_a_mark_with_a_personality_that_there_is_not_names_those_that_look_like_it(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.stepup_provider("ignore_acr_value")
+        def test_near():
+            pass
+
+        @pytest.mark.stepup_provider("charming")
+        def test_far():
+            pass
+        """
+    )
+    result = project.runpytest_subprocess(*LOADED)
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "E *ProviderError: there is no personality 'ignore_acr_value': did you mean 'ignores_acr_values'*?",
+            "E *ProviderError: there is no personality 'charming'",
+        ]
+    )
 
 
 def test_a_parallel_run_has_a_provider_for_each_process(project: pytest.Pytester) -> None:
@@ -318,6 +412,20 @@ def test_a_suite_that_does_not_use_it_imports_nothing_for_it(project: pytest.Pyt
     project.runpytest_subprocess(*LOADED, *blocked).assert_outcomes(passed=1)
 
 
+def run_by_django(project: pytest.Pytester, *, tests: int) -> None:
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "pay_settings", "PYTHONPATH": f"{ROOT}:{project.path}"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "django", "test"],
+        cwd=project.path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Ran {tests} tests" in done.stderr
+
+
 def test_the_mixin_for_django_test_case_needs_no_pytest(project: pytest.Pytester) -> None:
     project.makepyfile(
         test_mixin="""
@@ -368,20 +476,109 @@ def test_the_mixin_for_django_test_case_needs_no_pytest(project: pytest.Pytester
                 self.assertEqual(self.stepup_provider.authentications(), [])
                 page = self.client.step_up(self.client.get("/salary/"))
                 self.assertEqual(page.context["verdict"], "proof_missing")
+
+            def test_it_does_so_from_the_start(self):
+                page = self.client.step_up(self.client.get("/salary/"))
+                self.assertEqual(page.context["verdict"], "proof_missing")
         """
     )
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "pay_settings", "PYTHONPATH": f"{ROOT}:{project.path}"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "django", "test"],
-        cwd=project.path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+    run_by_django(project, tests=7)
+    project.runpytest_subprocess(*LOADED).assert_outcomes(passed=7)
+
+
+@pytest.mark.parametrize("endpoint", [None, "https://op.example/authorize"])
+def test_what_a_test_case_changes_by_other_means_is_put_back_with_what_it_changes_through_the_mixin(
+    project: pytest.Pytester, endpoint: str | None
+) -> None:
+    project.makepyfile(pay_settings=f"{SETTINGS}\nOIDC_OP_AUTHORIZATION_ENDPOINT = {endpoint!r}\n")
+    project.makepyfile(
+        test_mixin="""
+        from django.conf import settings
+        from django.test import TestCase, override_settings
+
+        from stepup import conf
+        from stepup.testing.testcase import StepUpTestMixin
+
+
+        class AsTheyWereTests(TestCase):
+            def setUp(self):
+                super().setUp()
+                self.assertEqual(settings.LOGIN_REDIRECT_URL, "/accounts/profile/")
+                self.assertEqual((conf.current().leeway, conf.current().issuer), (30, "https://op.example/"))
+
+
+        class ChangingTests(StepUpTestMixin, AsTheyWereTests):
+            @override_settings(LOGIN_REDIRECT_URL="/leaked/")
+            def test_1_decorated(self):
+                self.stepup_settings(LEEWAY=1)
+
+            @override_settings(LOGIN_REDIRECT_URL="/leaked/")
+            def test_2_decorated_with_a_provider(self):
+                self.assertEqual(self.stepup_provider.issuer, conf.current().issuer)
+
+            def test_3_within(self):
+                change = self.settings(LOGIN_REDIRECT_URL="/leaked/")
+                change.enable()
+                self.stepup_settings(LEEWAY=1)
+                change.disable()
+
+            def test_4_nothing(self):
+                self.assertEqual(self.client.get("/canteen/").content, b"soup")
+
+
+        class LaterTests(AsTheyWereTests):
+            def test_nothing_is_left(self):
+                self.assertEqual(self.client.get("/canteen/").content, b"soup")
+        """
     )
-    assert done.returncode == 0, done.stderr
-    assert "Ran 6 tests" in done.stderr
-    project.runpytest_subprocess(*LOADED).assert_outcomes(passed=6)
+    run_by_django(project, tests=5)
+    project.runpytest_subprocess(*LOADED).assert_outcomes(passed=5)
+
+
+def test_a_mark_on_a_test_case_says_how_its_provider_behaves_unless_the_class_does(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import pytest
+        from django.test import TestCase
+
+        from stepup.testing.testcase import StepUpTestMixin
+
+
+        class Steps:
+            def step_up(self):
+                return self.client.step_up(self.client.get("/salary/")).context["verdict"]
+
+
+        @pytest.mark.stepup_provider("ignores_acr_values")
+        class MarkedTests(Steps, StepUpTestMixin, TestCase):
+            def test_at_once(self):
+                self.assertEqual(self.step_up(), "proof_missing")
+
+            def test_when_it_has_been_asked_for(self):
+                self.assertEqual(self.stepup_provider.requests(), [])
+                self.assertEqual(self.step_up(), "proof_missing")
+
+
+        @pytest.mark.stepup_provider
+        class MarkedAndNamedTests(Steps, StepUpTestMixin, TestCase):
+            stepup_personality = "ignores_acr_values"
+
+            def test_the_name_counts(self):
+                self.assertEqual(self.step_up(), "proof_missing")
+
+            @pytest.mark.stepup_provider("ignores_acr_values")
+            def test_they_say_the_same(self):
+                self.assertEqual(self.step_up(), "proof_missing")
+
+            @pytest.mark.stepup_provider("expired")
+            def test_they_differ(self):
+                self.fail("which is found out before")
+        """
+    )
+    result = project.runpytest_subprocess(*LOADED)
+    result.assert_outcomes(passed=4, failed=1)
+    told = "The marker has the provider behave as 'expired', and stepup_personality as 'ignores_acr_values': *"
+    result.stdout.fnmatch_lines([f"E *ConfigurationError: {told}"])
 
 
 def test_the_example_is_tested_as_a_user_would() -> None:

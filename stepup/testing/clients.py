@@ -7,42 +7,44 @@ all of it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from importlib import import_module
 from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
 
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.contrib import auth
+from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
 from django.test import AsyncClient, Client, RequestFactory
 from django.utils.module_loading import import_string
 
-from stepup import clock, conf, gate, renewal, session, statements
+from stepup import challenge, clock, conf, gate, renewal, session, statements
 from stepup.assurance import Evidence, Requirement
 from stepup.backends import StepUpBackend, VerifiedLogin
 from stepup.models import Identity
 from stepup.session import Pending
 from stepup.testing import op, tokens
-from stepup.testing.challenges import asked_by
+from stepup.testing.challenges import asked_by, request_of
 from stepup.testing.driver import Factor, Person
 from stepup.testing.site import earlier
 from stepup.views import AuthenticationCallbackView
 
 __all__ = ["AsyncStepUpClient", "StepUpClient"]
 
-#: Redirects within the site that are followed after a round trip, at most.
-MOST_REDIRECTS = 10
+#: What a round trip is made of, at most: redirects within the site, ways to the provider, and pages of the site's own.
+MOST_STEPS = 20
 
 #: Signs ID tokens that nobody verifies any more: those of sites that keep them.
 _SECRET = "signs what was verified before it was made"  # noqa: S105 - of no use to anybody
 
 
-#: The steps of a round trip: to a test client's arguments for a request, the response, and to the last one the page.
-Trip = Generator[dict[str, Any], Any, Any]
+#: The steps of a round trip. Each is a test client's arguments for a request or, as text, the address of a page of the
+#: site's own, on which the test does what a person does there; to each the response is sent, and the last is the page.
+Trip = Generator[dict[str, Any] | str, Any, Any]
 
 
 class _Browser:
@@ -75,12 +77,37 @@ class _Browser:
     def _elevate(self, needs: gate.Needs, user: Any, age: float, claims: Mapping[str, Any], path: str) -> Any:
         request = self._request()
         requirement = gate.resolve(request, needs)
-        with_proof = {**proof_of(requirement), **claims}
-        user, view = self._come_back(request, user, requirement, age, with_proof, path)
-        if not view.is_satisfied:
-            said = {claim: value for claim, value in with_proof.items() if value is not tokens.ABSENT}
-            raise AssertionError(f"These claims do not satisfy {requirement.name or 'the requirement'}: {said}")
+        at_provider = [part for part in requirement.parts if not part.step_up_url]
+        pages = dict.fromkeys(part.step_up_url for part in requirement.parts if part.step_up_url)
+        if pages:  # as in production they come first, for somebody who is signed in
+            proving = {"amr", "acr", "auth_time"}.union(*(part.claims for part in requirement.parts))
+            said = {claim: value for claim, value in claims.items() if claim not in proving}
+            if said or not request.user.is_authenticated or user not in (None, request.user):
+                user, _ = self._come_back(request, user, None, age, said, path)
+            user = user or request.user
+        for page in pages:
+            there = Requirement.all_of(*(part for part in requirement.parts if part.step_up_url == page))
+            stated = {} if at_provider else {claim: value for claim, value in claims.items() if claim in proving}
+            self._state(there, age, {**proof_of(there), **stated}, path)
+        if at_provider:
+            with_proof = {**proof_of(Requirement.all_of(*at_provider)), **claims}
+            user, view = self._come_back(self._request(), user, requirement, age, with_proof, path)
+            if not view.is_satisfied:
+                raise _unproved(requirement, with_proof)
         return user
+
+    def _state(self, requirement: Requirement, age: float, said: Mapping[str, Any], path: str) -> None:
+        """Do as a page of the site's own does, to which somebody was sent for this requirement, `age` seconds ago."""
+        request, settings, given = self._request(), conf.current(), tokens.present(said)
+        with earlier(age):
+            auth_time = given.pop("auth_time", clock.now())
+            values = {claim: [value] if isinstance(value, str) else value for claim, value in given.items()}
+            amr, acr = values.pop("amr", ()), values.pop("acr", ())
+            session.may_go(request, requirement, challenge.path_of(request, path), settings, now=clock.now())
+            evidence = statements.record(request, amr=amr, acr=acr, claims=values, auth_time=auth_time)
+            if settings.enforced and not settings.judge(evidence, requirement, now=clock.now()):
+                raise _unproved(requirement, said)
+        self._keep(request)
 
     def _record(self, age: float, said: Mapping[str, Any]) -> Evidence:
         request = self._request()
@@ -142,25 +169,44 @@ class _Browser:
         self.cookies[name] = store.session_key
         self.cookies[name].update(
             {
-                "path": "/",
+                "path": django_settings.SESSION_COOKIE_PATH,
                 "domain": django_settings.SESSION_COOKIE_DOMAIN or "",
                 "secure": django_settings.SESSION_COOKIE_SECURE or "",
             }
         )
 
-    def _round_trip(self, response: Any, username: str, factor: Factor | None, choices: Mapping[str, bool]) -> Trip:
-        """Gives the addresses on the site to ask for, and takes the responses. Returns the last one."""
-        asked = asked_by(response)
-        if asked is None:
+    def _round_trip(
+        self, response: Any, username: str, factor: Factor | None, choices: Mapping[str, bool], *, own: bool
+    ) -> Trip:
+        """Gives the addresses on the site to ask for, and takes the responses. Returns the last one.
+
+        The provider is gone to once; where the test says what is done on a page of the site's `own`, as often as the
+        site sends the browser there.
+        """
+        op.follow()  # a test may have changed settings by any means
+        if asked_by(response) is None and not (own and _leads_to_own_page(response)):
             raise AssertionError(_no_challenge(response))
-        if asked.start:
-            response = yield {"path": asked.start}
-        back = self._walk(response["Location"], username, factor, choices)
-        response = yield _address(back)  # the callback, with a code or an error
-        for _ in range(MOST_REDIRECTS):
-            if not (url := _within(response, back)):
+        has_been_there, page = False, ""
+        for _ in range(MOST_STEPS):
+            here = request_of(response).build_absolute_uri()
+            asked = asked_by(response) if own or not has_been_there else None
+            url = _within(response, here)
+            if url and _leads_to_own_page(response) and not has_been_there and not own:
+                raise AssertionError(_no_challenge(response))
+            if url:
+                # That page may first send the browser elsewhere, to sign in: it stays the page that was meant.
+                page = page or (response["Location"] if own and _leads_to_own_page(response) else "")
+                response = yield _address(url)
+            elif asked is not None and asked.start:
+                response = yield _address(urljoin(here, asked.start))
+            elif asked is not None:
+                back = self._walk(response["Location"], username, factor, choices)
+                response, has_been_there = (yield _address(back)), True  # the callback, with a code or an error
+            elif page:
+                there, page = page, ""
+                response = yield there
+            else:
                 break
-            response = yield _address(url)
         return response
 
     def _walk(self, url: str, username: str, factor: Factor | None, choices: Mapping[str, bool]) -> str:
@@ -218,6 +264,9 @@ class StepUpClient(_Browser, Client):
             path: the page that it was proved for. A ``max_age`` of 0 is satisfied for one showing of that page.
             claims: in place of those, or beside those, that prove the requirement.
 
+        What is proved on a page of the site's own (``step_up_url``) is stated as that page would with
+        :func:`stepup.record`; the provider says nothing of it.
+
         Returns:
             The user.
 
@@ -252,15 +301,29 @@ class StepUpClient(_Browser, Client):
         """
         return self._record(age, {"amr": amr, "acr": acr, "claims": claims})
 
-    def step_up(self, response: Any, username: str = "", *, factor: Factor | None = "push", **choices: bool) -> Any:
+    def step_up(
+        self,
+        response: Any,
+        username: str = "",
+        *,
+        factor: Factor | None = "push",
+        own: Callable[[StepUpClient, str], Any] | None = None,
+        **choices: bool,
+    ) -> Any:
         """Follow a challenge to the provider of the test and back, doing what its pages ask for.
 
         >>> page = client.step_up(client.get("/salary/"))  # doctest: +SKIP
+        >>> page = client.step_up(client.get("/code/"), own=lambda client, url: client.post(url, {"code": "1"}))
+        ... # doctest: +SKIP
 
         Args:
-            response: the challenge: a redirect to the provider, or an answer for scripts, htmx or forms.
+            response: the challenge: a redirect to the provider, or an answer for scripts, htmx or forms. With ``own``
+                also a redirect to a page of the site's own.
             username: who does it. By default whoever is signed in here, and ``"anna"`` where nobody is.
             factor: ``"push"``, ``"totp"``, or ``None`` for somebody who has no second factor at hand.
+            own: what to do on a page of the site's own (``step_up_url``). It is called with this client and the page's
+                address, ``next`` included, as soon as the page is there, and returns the response, from which it goes
+                on. Where signing in comes before, or the provider afterwards, that is gone through too.
             choices: ``deny=True``, to deny on the phone; ``cancel=True``, to press "Cancel".
 
         Returns:
@@ -268,13 +331,15 @@ class StepUpClient(_Browser, Client):
             the page that shows it; ``client.post(page.context["action"])`` is the button there.
 
         Raises:
-            AssertionError: the response is no challenge.
+            AssertionError: the response is no challenge, or leads to a page of the site's own and there is no ``own``.
+            ConfigurationError: the provider of the test cannot serve a site with the settings as they are now.
             StuckError: the person cannot go on; the message names the page.
         """
-        trip = self._round_trip(response, username, factor, choices)
-        address, page = _next(trip)
-        while address is not None:
-            address, page = _next(trip, self.get(**address))
+        trip = self._round_trip(response, username, factor, choices, own=own is not None)
+        step, page = _next(trip)
+        while step is not None:
+            answer = own(self, step) if own is not None and isinstance(step, str) else self.get(**step)
+            step, page = _next(trip, answer)
         return page
 
     def evidence(self) -> Evidence | None:
@@ -307,13 +372,20 @@ class AsyncStepUpClient(_Browser, AsyncClient):
         return await sync_to_async(self._record)(age, {"amr": amr, "acr": acr, "claims": claims})
 
     async def step_up(
-        self, response: Any, username: str = "", *, factor: Factor | None = "push", **choices: bool
+        self,
+        response: Any,
+        username: str = "",
+        *,
+        factor: Factor | None = "push",
+        own: Callable[[AsyncStepUpClient, str], Awaitable[Any]] | None = None,
+        **choices: bool,
     ) -> Any:
-        """As :meth:`StepUpClient.step_up`."""
-        trip = self._round_trip(response, username, factor, choices)
-        address, page = await sync_to_async(_next)(trip)
-        while address is not None:
-            address, page = await sync_to_async(_next)(trip, await self.get(**address))
+        """As :meth:`StepUpClient.step_up`. What ``own`` returns is awaited."""
+        trip = self._round_trip(response, username, factor, choices, own=own is not None)
+        step, page = await sync_to_async(_next)(trip)
+        while step is not None:
+            answer = own(self, step) if own is not None and isinstance(step, str) else self.get(**step)
+            step, page = await sync_to_async(_next)(trip, await answer)
         return page
 
     async def evidence(self) -> Evidence | None:
@@ -327,9 +399,22 @@ def _no_challenge(response: Any) -> str:
     if not location or urlsplit(location).netloc:
         return said
     return (
-        f"{said} It leads to {location.partition('?')[0]}. Where that is a page of the site's own (step_up_url), do "
-        "there what a person does, or state it with record()."
+        f"{said} It leads to {location.partition('?')[0]}. Where that is a page of the site's own (step_up_url), say "
+        "with own= what a person does there, or state it with record()."
     )
+
+
+def _leads_to_own_page(response: Any) -> bool:
+    """Whether a response sends the browser to a page of the site's own, to prove something there: the session knows."""
+    request = request_of(response)
+    way = getattr(request, "session", {}).get(session.WAY, {})
+    named = parse_qs(urlsplit(response.headers.get("Location", "")).query).get(REDIRECT_FIELD_NAME, [])
+    return [challenge.path_of(request, url) for url in named[-1:]] == [way.get("next")]
+
+
+def _unproved(requirement: Requirement, claims: Mapping[str, Any]) -> AssertionError:
+    name = requirement.name or "the requirement"
+    return AssertionError(f"These claims do not satisfy {name}: {tokens.present(claims)}")
 
 
 def link(user: Any, subject: str = "") -> str:
@@ -416,8 +501,8 @@ def _callback_view(request: HttpRequest) -> AuthenticationCallbackView:
     return view
 
 
-def _next(trip: Trip, response: Any = None) -> tuple[dict[str, Any] | None, Any]:
-    """What to ask for next; or None, and the page at the end."""
+def _next(trip: Trip, response: Any = None) -> tuple[Any, Any]:
+    """The next step; or None, and the page at the end."""
     try:
         return trip.send(response), None
     except StopIteration as end:

@@ -30,7 +30,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         names = getattr(item, "fixturenames", None)
-        if names is not None and MARKER not in names and item.get_closest_marker(MARKER) is not None:
+        marker = item.get_closest_marker(MARKER)
+        if marker is not None:
+            _personality(marker)  # what is wrong with it is told before anything runs
+        if names is not None and MARKER not in names and marker is not None:
             # A list of its own: with another parameter the same test may have no marker. At the end: what the whole run
             # needs of Django comes first, and must not be put back with the settings of one test.
             item.fixturenames = [*names, MARKER]  # type: ignore[attr-defined] # that of pytest.Function
@@ -110,6 +113,20 @@ def stepup_provider(
     """
     from stepup.testing.site import provider_for
 
-    marker = request.node.get_closest_marker(MARKER)
-    with provider_for(stepup_settings, *(marker.args if marker is not None else ())) as provider:
+    with provider_for(stepup_settings, *_personality(request.node.get_closest_marker(MARKER))) as provider:
         yield provider
+
+
+def _personality(marker: pytest.Mark | None) -> list[str]:
+    """What a marker says of how the provider behaves: one name, or none.
+
+    Raises:
+        pytest.UsageError: it says something else.
+    """
+    if marker is None:
+        return []
+    said = [*marker.args, *marker.kwargs.values()]
+    if len(said) > 1 or not marker.kwargs.keys() <= {"personality"} or not all(isinstance(each, str) for each in said):
+        given = ", ".join([*map(repr, marker.args), *(f"{name}={value!r}" for name, value in marker.kwargs.items())])
+        raise pytest.UsageError(f"The marker {MARKER} takes one personality, or none: not {MARKER}({given}).")
+    return said

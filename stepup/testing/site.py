@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from django.test import override_settings
 
-from stepup import clock, conf
+from stepup import clock, conf, documents
 from stepup.testing import op
 from stepup.testing.provider import WELL_BEHAVED, RunningProvider
 
@@ -147,13 +147,26 @@ def provider_for(settings: StepUpSettings, personality: str = WELL_BEHAVED) -> I
 
 @contextmanager
 def serving(provider: RunningProvider, settings: StepUpSettings) -> Iterator[RunningProvider]:
-    """Have a provider be the one that the site goes to."""
+    """Have a provider be the one that the site goes to.
+
+    What the site shares of its documents through a cache is of this provider as it is now, and stays with it: the next
+    one has the same address, and may behave quite differently.
+    """
     settings.trust(provider)
+    _forget_documents(provider)
     before, op.in_use = op.in_use, provider
     try:
         yield provider
     finally:
         op.in_use = before
+        _forget_documents(provider)
+
+
+def _forget_documents(provider: RunningProvider) -> None:
+    # A test may leave with settings that have a mistake in them. It is not to be told of it here.
+    cache = conf.best_effort().cache
+    for url in provider.documents:
+        documents.forget(url, cache)
 
 
 @contextmanager

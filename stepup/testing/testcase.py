@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from stepup import gate
-from stepup.testing import assertions
+from stepup import conf, gate
+from stepup.testing import assertions, op
 from stepup.testing.clients import AsyncStepUpClient, StepUpClient
-from stepup.testing.provider import WELL_BEHAVED, RunningProvider
+from stepup.testing.provider import WELL_BEHAVED, ConfigurationError, RunningProvider
 from stepup.testing.site import Clock, Overrides, StepUpSettings, provider_for
 
 __all__ = ["StepUpTestMixin"]
@@ -22,12 +22,13 @@ class StepUpTestMixin:
     ``self.client`` and ``self.async_client`` are those of ``stepup.testing.clients``. Nothing asks the network.
 
     Attributes:
-        stepup_personality: that of the provider, see the table of personalities.
+        stepup_personality: that of the provider, see the table of personalities. Where it is set, each test has a
+            provider from the start; where it is empty, from when it is asked for, and then it is well-behaved.
     """
 
     client_class = StepUpClient
     async_client_class = AsyncStepUpClient
-    stepup_personality: ClassVar[str] = WELL_BEHAVED
+    stepup_personality: ClassVar[str] = ""
 
     addCleanup: Any  # noqa: N815 - unittest's name
 
@@ -35,20 +36,37 @@ class StepUpTestMixin:
         super().setUp()  # type: ignore[misc] # that of the test case it is mixed with
         overrides = Overrides()
         self.addCleanup(overrides.restore)
+        # A test that has `override_settings` on it, or `self.settings()` in it, puts back its own before these are.
+        # What it would bring back with them has to end somewhere: with the first of these, whether more follow or not.
+        overrides.set(STEPUP=conf.raw())
         self.stepup_settings = StepUpSettings(overrides)
         self.stepup_clock = Clock()
         self.addCleanup(self.stepup_clock.reset)
         self.stepup_settings.need_no_provider()
+        if self.stepup_personality:
+            self.stepup_provider  # noqa: B018 - begins
 
     @cached_property
     def stepup_provider(self) -> RunningProvider:
         """A real OpenID Provider, that the site trusts from the first use in a test until its end.
 
+        Where the class says how it misbehaves, or pytest's marker has a test use it, it is there from the start.
+
         Raises:
-            ConfigurationError: it cannot serve this site; the message says why.
-            ProviderError: it does not start.
+            ConfigurationError: it cannot serve this site, or the class and the marker say different things of it; the
+                message says why.
+            ProviderError: it does not start, or has no such personality.
         """
-        serving = provider_for(self.stepup_settings, self.stepup_personality)
+        if op.in_use is not None:
+            marked = op.in_use.configuration.personality
+            if self.stepup_personality in ("", marked):
+                return op.in_use
+            if marked != WELL_BEHAVED:
+                raise ConfigurationError(
+                    f"The marker has the provider behave as {marked!r}, and stepup_personality as "
+                    f"{self.stepup_personality!r}: say one of them."
+                )
+        serving = provider_for(self.stepup_settings, self.stepup_personality or WELL_BEHAVED)
         provider = serving.__enter__()
         self.addCleanup(serving.__exit__, None, None, None)
         return provider

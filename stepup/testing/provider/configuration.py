@@ -25,6 +25,9 @@ MINIMAL_SECRET = 32
 
 DEFAULT_PORT = 9000
 
+#: Where applications find what they keep of a provider, below its issuer: its metadata, and its keys.
+METADATA_PATH, KEYS_PATH = ".well-known/openid-configuration", ".well-known/jwks.json"
+
 #: The personality of a provider that is told nothing else.
 WELL_BEHAVED = "well_behaved"
 

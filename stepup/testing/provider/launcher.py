@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple, cast, final
 from urllib.parse import quote, urlencode, urlsplit
 
-from stepup.testing.provider.configuration import Configuration
+from stepup.testing.provider.configuration import KEYS_PATH, METADATA_PATH, Configuration
 
 #: Seconds a provider is given to end by itself.
 PATIENCE = 5.0
@@ -91,6 +91,11 @@ class RunningProvider:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+    @property
+    def documents(self) -> tuple[str, str]:
+        """The addresses of what applications keep of it: its metadata, and its keys."""
+        return self.issuer + METADATA_PATH, self.issuer + KEYS_PATH
 
     def requests(self) -> list[RequestRecord]:
         """All requests since the start or the last `reset`, in order of arrival. Raises `ProviderError`."""

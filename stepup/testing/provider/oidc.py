@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -41,7 +42,14 @@ from joserfc.jwk import Key, KeySet
 
 from stepup.testing.provider.action import Asked, Known, Proved, Requested, Step, next_step, proved, requested
 from stepup.testing.provider.assertions import ASSERTION_ALGORITHMS, ClientAssertion, parameters_of
-from stepup.testing.provider.configuration import SIGNING_ALGORITHMS, Client, Configuration, ConfigurationError, User
+from stepup.testing.provider.configuration import (
+    KEYS_PATH,
+    SIGNING_ALGORITHMS,
+    Client,
+    Configuration,
+    ConfigurationError,
+    User,
+)
 from stepup.testing.provider.keys import Keys
 from stepup.testing.provider.personalities import PERSONALITIES
 from stepup.testing.provider.personality import Personality, decode
@@ -579,7 +587,8 @@ class Provider:
     def behave(self, name: str) -> None:
         """Take on another personality. Raises `ConfigurationError` where there is none of that name."""
         if name not in PERSONALITIES:
-            raise ConfigurationError(f"there is no personality {name!r}")
+            near = " or ".join(map(repr, difflib.get_close_matches(name, PERSONALITIES)))
+            raise ConfigurationError(f"there is no personality {name!r}{near and f': did you mean {near}?'}")
         before, self.personality = self.personality, PERSONALITIES[name]()
         before.over.set()
 
@@ -660,7 +669,7 @@ class Provider:
                 "authorization_endpoint": at("authorize"),
                 "token_endpoint": at("oauth/token"),
                 "userinfo_endpoint": at("userinfo"),
-                "jwks_uri": at(".well-known/jwks.json"),
+                "jwks_uri": at(KEYS_PATH),
                 "end_session_endpoint": at("oidc/logout"),
                 "backchannel_logout_supported": True,
                 "backchannel_logout_session_supported": True,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from django.urls import path
 
 from stepup.testing.provider import views
+from stepup.testing.provider.configuration import KEYS_PATH, METADATA_PATH
 
 urlpatterns = [
     path("", views.home, name="home"),
-    path(".well-known/openid-configuration", views.metadata),
-    path(".well-known/jwks.json", views.jwks),
+    path(METADATA_PATH, views.metadata),
+    path(KEYS_PATH, views.jwks),
     path("authorize", views.authorize),
     path("oauth/par", views.pushed_authorization_request),
     path("oauth/token", views.token),
