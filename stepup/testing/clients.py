@@ -151,10 +151,12 @@ class _Browser:
     def _round_trip(self, response: Any, username: str, factor: Factor | None, choices: Mapping[str, bool]) -> Trip:
         """Gives the addresses on the site to ask for, and takes the responses. Returns the last one."""
         asked = asked_by(response)
-        if asked is None:
+        if asked is None or asked.page:
             raise AssertionError(_no_challenge(response))
         if asked.start:
             response = yield {"path": asked.start}
+        elif "Location" not in response:
+            raise AssertionError("The challenge has no body to say where it leads to: ask for the page with GET.")
         back = self._walk(response["Location"], username, factor, choices)
         response = yield _address(back)  # the callback, with a code or an error
         for _ in range(MOST_REDIRECTS):
