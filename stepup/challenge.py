@@ -133,11 +133,13 @@ def _off_page(request: HttpRequest, requirement: Requirement | None) -> HttpResp
         requirement = requirement.for_submission()
     url = step_up_url(requirement, here)
     if kind == "htmx":
-        return private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()}))
+        return _noted(
+            private(HttpResponse(status=401, headers={"HX-Redirect": url, **_authenticate_header()})), requirement
+        )
     needs_more = requirement is not None and request.user.is_authenticated
     error = "insufficient_user_authentication" if needs_more else "login_required"
     body = {"error": error, "requirement": requirement.name if requirement else "", "step_up_url": url}
-    return private(JsonResponse(body, status=401, headers=_authenticate_header()))
+    return _noted(private(JsonResponse(body, status=401, headers=_authenticate_header())), requirement)
 
 
 def _way_back(request: HttpRequest, requirement: Requirement | None, kind: str) -> str:
@@ -245,14 +247,20 @@ def authentication_request(
     url = f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(params)}"
     if not session.add_pending(request, pending, settings):
         # It has ended, or has another key by now: the browser comes again with the cookie that it has then.
-        url = pending.next
-    return _seeing_other(request, url)
+        return _seeing_other(request, pending.next)
+    return _noted(_seeing_other(request, url), requirement)
 
 
 def _seeing_other(request: HttpRequest, url: str) -> HttpResponse:
     response = private(HttpResponseRedirect(url))
     if request.method not in SAFE_METHODS:
         response.status_code = 303  # so that no browser repeats a form there (RFC 9700, 4.12)
+    return response
+
+
+def _noted(response: HttpResponse, requirement: Requirement | None) -> HttpResponse:
+    """The response, with a note of what it asks for, which its address does not say. It is for the test kit."""
+    response._stepup_requirement = requirement  # type: ignore[attr-defined]
     return response
 
 
@@ -272,7 +280,8 @@ def _own_page(request: HttpRequest, requirement: Requirement, there: Requirement
         is_there = urlsplit(url).path == request.path
         if not is_there and session.may_go(request, there, path_of(request, back), settings, now=clock.now()):
             separator = "&" if "?" in url else "?"
-            return _seeing_other(request, f"{url}{separator}{urlencode({REDIRECT_FIELD_NAME: back})}")
+            there_and_back = f"{url}{separator}{urlencode({REDIRECT_FIELD_NAME: back})}"
+            return _noted(_seeing_other(request, there_and_back), requirement)
         if not is_there:
             reason = "step_up_url: leads back without a statement that satisfies it"
     return verdicts.page(
@@ -393,7 +402,7 @@ def _not_sent(request: HttpRequest, requirement: Requirement | None, reason: str
         "why": kept.not_kept(request, reason),
         "what_to_do": _("Confirm that it is you. You then come back to the page, where you can send it again."),
     }
-    return private(render(request, "stepup/not_sent.html", context, status=403))
+    return _noted(private(render(request, "stepup/not_sent.html", context, status=403)), requirement)
 
 
 def _authenticate_header() -> dict[str, str]:

@@ -18,7 +18,7 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.management import call_command
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, StreamingHttpResponse
 from django.test import Client
 from django.urls import path
 from django.views.decorators.cache import never_cache
@@ -34,7 +34,7 @@ from stepup.id_token import KeySet
 from stepup.logout_token import Logout
 from stepup.models import Identity
 from stepup.statements import StatementRefused, record
-from stepup.testing import challenges, op, site, tokens
+from stepup.testing import op, site, tokens
 from stepup.testing.assertions import assert_protected, assert_satisfied, assert_site_protected, assert_step_up_required
 from stepup.testing.clients import AsyncStepUpClient, StepUpClient
 from stepup.testing.driver import Person, StuckError
@@ -79,6 +79,19 @@ def staff_only(request: HttpRequest) -> HttpResponse:
     return HttpResponse("no", status=404)
 
 
+def streamed(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse([b"{}"], status=401, content_type="application/json")
+
+
+def ending(request: HttpRequest) -> HttpResponse:
+    """A door behind which somebody signs out in another tab meanwhile."""
+    type(request.session)(request.session.session_key).flush()
+    return mfa_required(open_to_all)(request)
+
+
+#: Where a step-up starts, for "mfa".
+START = "/oidc/authenticate/?next=/&stepup=mfa"
+
 GOLD, SILVER = (Requirement(acr=(value,), acr_values=(value,), name=value) for value in ("gold", "silver"))
 
 
@@ -120,10 +133,25 @@ urlpatterns = [
     path("own-page-by-path/", stepup_required(OWN[1])(open_to_all), name="own-page-by-path"),
     path("elsewhere/", lambda request: HttpResponseRedirect("/other/"), name="elsewhere"),
     path("json/", lambda request: JsonResponse({}, status=401), name="json"),
+    path("list/", lambda request: JsonResponse([1], status=401, safe=False), name="list"),
+    path("number/", lambda request: JsonResponse({"step_up_url": 1}, status=401), name="number"),
+    path("broken/", lambda request: HttpResponse("{", status=401, content_type="application/json"), name="broken"),
+    path("streamed/", streamed, name="streamed"),
     path("forbidden/", lambda request: HttpResponse("no", status=403), name="forbidden"),
     path("op/", lambda request: HttpResponseRedirect("https://op.example/?state=unknown"), name="to-op"),
+    path("shop/", lambda request: HttpResponseRedirect("https://shop.example/"), name="shop"),
+    path("unknown/", lambda request: HttpResponseRedirect("/oidc/authenticate/?stepup=none"), name="unknown"),
+    path("another-host/", lambda request: HttpResponseRedirect(f"//a.example{START}"), name="another-host"),
+    path("ending/", ending, name="ending"),
     path("signing-in/", lambda request: HttpResponseRedirect("/oidc/authenticate/?next=/"), name="signing-in"),
 ]
+
+
+#: What looks like a challenge, and is none.
+NO_CHALLENGES = [
+    "/json/", "/list/", "/number/", "/broken/", "/streamed/", "/forbidden/", "/op/", "/shop/", "/unknown/", "/elsewhere/",
+    "/another-host/", "/open/",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -1041,7 +1069,47 @@ def test_pages_that_send_people_to_one_of_the_sites_own_are_found_protected() ->
     assert_protected("/own-page-by-name/", by_name)
     assert_protected("/own-page-by-path/", by_path)
     said = said_by(assert_protected, "/own-page-by-path/", Requirement(amr=("hwk",), step_up_url="/open/?by=path"))
-    assert "With proof:\n  A step-up is still asked for: it is status 302, to /open/." in said
+    assert (
+        'With proof:\n  A step-up is still asked for: by-path {"amr": ["otp"], "step_up_url": "/open/?by=path"}.'
+        in said
+    )
+
+
+@pytest.mark.usefixtures("more_urls")
+@pytest.mark.parametrize(
+    ("needs", "max_age"),
+    [
+        (Requirement(amr=("otp", "hwk"), step_up_url="open"), None),
+        ((OWN[0], "mfa"), None),
+        ("own", 10),
+        ("more", None),
+    ],
+    ids=str,
+)
+def test_a_door_that_sends_people_to_the_same_page_for_less_is_found_wanting(
+    stepup_client: StepUpClient, stepup_settings: StepUpSettings, needs: Any, max_age: int | None
+) -> None:
+    stepup_settings(
+        REQUIREMENTS={
+            "own": {"amr": ["otp"], "step_up_url": "open"},
+            "more": {"amr": ["otp", "hwk"], "step_up_url": "open"},
+            "sudo": {"max_age": 300},
+        }
+    )
+    stepup_client.sign_in()
+    asked = stepup_client.get("/own-page-by-name/")
+    assert_step_up_required(asked, "own")
+    said = said_by(assert_step_up_required, asked, needs, max_age=max_age)
+    assert said.startswith('A step-up is asked for, but for by-name {"amr": ["otp"], "step_up_url": "open"}.')
+    assert "is not protected" in said_by(assert_protected, "/own-page-by-name/", needs, max_age=max_age)
+
+
+@pytest.mark.usefixtures("more_urls")
+def test_a_form_is_sent_to_one_of_the_sites_own_pages_too(stepup_client: StepUpClient) -> None:
+    stepup_client.sign_in()
+    asked = stepup_client.post("/own-page-by-name/", {"n": "1"})
+    assert (asked.status_code, asked["Location"].partition("?")[0]) == (303, "/open/")
+    assert_step_up_required(asked, OWN[0])
 
 
 def test_proof_of_any_age_is_enough_where_the_site_says_so(db: None, stepup_settings: StepUpSettings) -> None:
@@ -1099,7 +1167,7 @@ def test_nothing_is_satisfied_where_step_up_is_off(
 
 
 @pytest.mark.usefixtures("more_urls")
-@pytest.mark.parametrize("path", ["/json/", "/forbidden/", "/op/", "/elsewhere/", "/open/"])
+@pytest.mark.parametrize("path", NO_CHALLENGES)
 def test_what_looks_like_a_challenge_and_is_none_is_not_taken_for_one(stepup_client: StepUpClient, path: str) -> None:
     stepup_client.get("/decorated/")
     assert "No step-up is asked for" in said_by(assert_step_up_required, stepup_client.get(path))
@@ -1120,10 +1188,32 @@ def test_a_response_that_no_test_client_has_got_is_no_answer() -> None:
     assert "HttpResponse is no response" in said_by(assert_step_up_required, HttpResponse())
 
 
-def test_a_request_without_a_session_waits_for_no_answer(stepup_client: StepUpClient) -> None:
-    response = stepup_client.get("/decorated/")
-    del response.wsgi_request.session
-    assert challenges.asked_by(response) is None
+def test_a_challenge_without_a_body_asks_too_and_cannot_be_followed(stepup_client: StepUpClient) -> None:
+    asked = stepup_client.head("/decorated/")
+    assert (asked.status_code, asked.content) == (401, b"")
+    assert_step_up_required(asked, "mfa")
+    assert said_by(stepup_client.step_up, asked) == (
+        "The challenge has no body to say where it leads to: ask for the page with GET."
+    )
+    assert_protected("/decorated/", "mfa", method="head")
+
+
+def test_a_request_that_was_pushed_asks_for_what_it_was_pushed_for(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient, stepup_settings: StepUpSettings
+) -> None:
+    stepup_settings(PUSHED_REQUESTS=True)
+    asked, sudo = stepup_client.get("/decorated/"), stepup_client.get("/sudo/")
+    assert "state=" not in asked["Location"]
+    assert_step_up_required(asked, "mfa")
+    assert_step_up_required(sudo, "sudo")
+    assert "but for sudo" in said_by(assert_step_up_required, sudo, "mfa")
+
+
+def test_a_session_that_has_gone_is_no_challenge(stepup_client: StepUpClient, more_urls: None) -> None:
+    stepup_client.sign_in()
+    asked = stepup_client.get("/ending/")
+    assert (asked.status_code, asked["Location"]) == (302, "/ending/")
+    assert "No step-up is asked for" in said_by(assert_step_up_required, asked)
 
 
 def test_django_clients_do_where_nothing_is_proved(db: None, stepup_settings: StepUpSettings) -> None:

@@ -18,7 +18,7 @@ from django.urls import NoReverseMatch, reverse
 from stepup import challenge, clock, conf, gate, inventory, report_only, session
 from stepup.assurance import Decision, Evidence, Requirement
 from stepup.testing import tokens
-from stepup.testing.challenges import asked_by, leads_to_own_page, request_of
+from stepup.testing.challenges import asked_by, request_of
 from stepup.testing.clients import StepUpClient
 from stepup.testing.site import without_provider
 
@@ -114,7 +114,7 @@ def assert_protected(
             client = StepUpClient()
             prepare(client)
             response = getattr(client, method)(url, **request)
-            problem = _not_open(response, needs) if opens else _not_asking(response, needs)
+            problem = _not_open(response) if opens else _not_asking(response, needs)
             if problem:
                 problems.append(f"{visitor}:\n  " + problem.replace("\n", "\n  "))
     if problems:
@@ -222,7 +222,7 @@ def _not_asking(response: Any, needs: gate.Needs) -> str:
     if request.method not in challenge.SAFE_METHODS:
         # A page is gone back to, where nothing is kept, and a form is sent from where it waits.
         expected.append(expected[0].for_submission())
-    if leads_to_own_page(response, expected[0]) or (asked is not None and asked.requirement in expected):
+    if asked is not None and asked.requirement in expected:
         return ""
     if asked is None:
         first = f"No step-up is asked for: it is {_what_it_is(response)}."
@@ -233,13 +233,11 @@ def _not_asking(response: Any, needs: gate.Needs) -> str:
     return "\n".join([first, *_what_was_missing(request, requirement, gate.decide(request, requirement))])
 
 
-def _not_open(response: Any, needs: gate.Needs) -> str:
+def _not_open(response: Any) -> str:
     """Why a response does not show a protected page; empty where it does."""
     if (asked := asked_by(response)) is not None:
         still = _described(asked.requirement) if asked.requirement else "signing in"
         return f"A step-up is still asked for: {still}."
-    if leads_to_own_page(response, gate.resolve(request_of(response), needs)):
-        return f"A step-up is still asked for: it is {_what_it_is(response)}."
     if response.status_code >= 400:
         return f"It is shut: {_what_it_is(response)}."
     if "no-store" not in response.headers.get("Cache-Control", ""):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from django.http import HttpRequest
 from django.test import RequestFactory
 from django.urls import reverse
 
-from stepup import challenge, clock, conf, session
+from stepup import challenge
 from stepup.assurance import Requirement
 
-__all__ = ["Asked", "asked_by", "leads_to_own_page", "request_of"]
+__all__ = ["Asked", "asked_by", "request_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,12 @@ class Asked:
     Attributes:
         requirement: ``None`` where signing in is all.
         start: the address on the site that leads to the provider; empty where the answer leads there itself.
+        page: the address of the page of the site's own where it is proved; empty where that is at the provider.
     """
 
     requirement: Requirement | None
     start: str = ""
+    page: str = ""
 
 
 def request_of(response: Any) -> HttpRequest:
@@ -39,35 +42,34 @@ def request_of(response: Any) -> HttpRequest:
 
 def asked_by(response: Any) -> Asked | None:
     """What a response asks for; ``None`` where it is no challenge."""
-    request = request_of(response)
-    url = response.headers.get("HX-Redirect") or response.headers.get("Location", "")
-    if not url and response.status_code == 401 and "json" in response.headers.get("Content-Type", ""):
-        url = response.json().get("step_up_url", "")
-    if not url and response.status_code == 403 and response.context is not None:
-        url = response.context.get("step_up_url", "")
-    if not isinstance(url, str) or not url:
+    request, location = request_of(response), response.headers.get("Location", "")
+    start = response.headers.get("HX-Redirect") or location or _start_in(response)
+    if start and _is_start(request, start):
+        try:
+            return Asked(challenge.requirement_from(RequestFactory().get(start)), start)
+        except ValueError:
+            return None  # of which this site knows nothing: whoever goes there is told so
+    # A redirect, to wherever it leads, and an answer without a body say it in no other way.
+    if not hasattr(response, "_stepup_requirement"):
         return None
-    if urlsplit(url).path == reverse("oidc_authentication_init"):
-        return Asked(challenge.requirement_from(RequestFactory().get(url)), url)
-    return _of_redirect(request, url)
+    return Asked(response._stepup_requirement, page="" if urlsplit(location).netloc else location)
 
 
-def leads_to_own_page(response: Any, requirement: Requirement) -> bool:
-    """Whether a response leads to a page of the site's own where a requirement, or a part of it, is proved."""
-    location = response.headers.get("Location", "")
-    pages = (part.step_up_url for part in requirement.parts if part.step_up_url)
-    urls = (page if page.startswith("/") else reverse(page) for page in pages)
-    return any(location.startswith(f"{url}{'&' if '?' in url else '?'}") for url in urls)
+def _start_in(response: Any) -> str:
+    """The address that the body of a response has for its reader, a script or a person; empty where it has none."""
+    said: Any = None
+    if response.status_code == 401 and "json" in response.headers.get("Content-Type", ""):
+        try:
+            said = json.loads(getattr(response, "content", b""))  # a response that is streamed has none
+        except ValueError:
+            return ""
+    elif response.status_code == 403:
+        said = response.context
+    # What a template was given is no dictionary, and is asked in the same way.
+    url = said.get("step_up_url", "") if hasattr(said, "get") else ""
+    return url if isinstance(url, str) else ""
 
 
-def _of_redirect(request: HttpRequest, url: str) -> Asked | None:
-    """What a redirect to the provider asks for: the session knows, which waits for its answer."""
-    settings = conf.current()
-    pending = session.pendings(request, settings, now=clock.now()) if hasattr(request, "session") else []
-    if not urlsplit(url).netloc or not pending:
-        return None
-    states = parse_qs(urlsplit(url).query).get("state")
-    if states is not None:
-        pending = [each for each in pending if [each.state] == states]
-    # A request that was pushed shows no state. It is the newest.
-    return Asked(pending[-1].requirement) if pending else None
+def _is_start(request: HttpRequest, url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.path == reverse("oidc_authentication_init") and parts.netloc in ("", request.get_host())

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from importlib import import_module
 from typing import Any
-from urllib.parse import parse_qs, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.contrib import auth
-from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
@@ -184,21 +183,22 @@ class _Browser:
         site sends the browser there.
         """
         op.follow()  # a test may have changed settings by any means
-        if asked_by(response) is None and not (own and _leads_to_own_page(response)):
+        if asked_by(response) is None:
             raise AssertionError(_no_challenge(response))
         has_been_there, page = False, ""
         for _ in range(MOST_STEPS):
             here = request_of(response).build_absolute_uri()
             asked = asked_by(response) if own or not has_been_there else None
-            url = _within(response, here)
-            if url and _leads_to_own_page(response) and not has_been_there and not own:
+            if asked is not None and asked.page and not own:
                 raise AssertionError(_no_challenge(response))
-            if url:
+            if url := _within(response, here):
                 # That page may first send the browser elsewhere, to sign in: it stays the page that was meant.
-                page = page or (response["Location"] if own and _leads_to_own_page(response) else "")
+                page = page or (asked.page if asked is not None else "")
                 response = yield _address(url)
             elif asked is not None and asked.start:
                 response = yield _address(urljoin(here, asked.start))
+            elif asked is not None and "Location" not in response:
+                raise AssertionError("The challenge has no body to say where it leads to: ask for the page with GET.")
             elif asked is not None:
                 back = self._walk(response["Location"], username, factor, choices)
                 response, has_been_there = (yield _address(back)), True  # the callback, with a code or an error
@@ -402,14 +402,6 @@ def _no_challenge(response: Any) -> str:
         f"{said} It leads to {location.partition('?')[0]}. Where that is a page of the site's own (step_up_url), say "
         "with own= what a person does there, or state it with record()."
     )
-
-
-def _leads_to_own_page(response: Any) -> bool:
-    """Whether a response sends the browser to a page of the site's own, to prove something there: the session knows."""
-    request = request_of(response)
-    way = getattr(request, "session", {}).get(session.WAY, {})
-    named = parse_qs(urlsplit(response.headers.get("Location", "")).query).get(REDIRECT_FIELD_NAME, [])
-    return [challenge.path_of(request, url) for url in named[-1:]] == [way.get("next")]
 
 
 def _unproved(requirement: Requirement, claims: Mapping[str, Any]) -> AssertionError:
