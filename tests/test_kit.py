@@ -85,6 +85,7 @@ def streamed(request: HttpRequest) -> StreamingHttpResponse:
 
 def ending(request: HttpRequest) -> HttpResponse:
     """A door behind which somebody signs out in another tab meanwhile."""
+    assert request.user.is_authenticated
     type(request.session)(request.session.session_key).flush()
     return mfa_required(open_to_all)(request)
 
@@ -149,8 +150,8 @@ urlpatterns = [
 
 #: What looks like a challenge, and is none.
 NO_CHALLENGES = [
-    "/json/", "/list/", "/number/", "/broken/", "/streamed/", "/forbidden/", "/op/", "/shop/", "/unknown/", "/elsewhere/",
-    "/another-host/", "/open/",
+    "/json/", "/list/", "/number/", "/broken/", "/streamed/", "/forbidden/", "/op/", "/shop/", "/unknown/",
+    "/elsewhere/", "/another-host/", "/open/",
 ]  # fmt: skip
 
 
