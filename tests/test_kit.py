@@ -511,6 +511,27 @@ def test_a_person_without_a_second_factor_opens_nothing_that_is_asked_for_claim_
     assert (page.status_code, page.context["verdict"]) == (403, "declined")
 
 
+def test_the_provider_proves_what_it_was_asked_for_and_nothing_that_other_requirements_need(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient, stepup_settings: StepUpSettings
+) -> None:
+    gold = {"acr_values": ["gold"], "acr": ["gold"], "amr": ["hwk"], "claims": {"vot": ["P2"]}}
+    stepup_settings(
+        REQUIREMENTS={
+            "sudo": {"max_age": 300},
+            "gold": gold,
+            "code": {"amr": ["otp"], "acr_values": [MULTI_FACTOR], "step_up_url": "/open/"},
+        }
+    )
+    stepup_client.step_up(stepup_client.get("/decorated/"))
+    assert_satisfied(stepup_client, "mfa")
+    for other in ("gold", "code"):
+        assert "is not satisfied" in said_by(assert_satisfied, stepup_client, other)
+
+    stepup_client.step_up(stepup_client.get("/oidc/authenticate/?stepup=gold&next=/open/"))
+    assert_satisfied(stepup_client, "gold")
+    assert "is not satisfied" in said_by(assert_satisfied, stepup_client, "code")
+
+
 def test_settings_that_change_in_a_test_change_what_its_provider_asks_for_and_nothing_that_it_remembers(
     stepup_provider: RunningProvider, stepup_client: StepUpClient, stepup_settings: StepUpSettings, dora: User
 ) -> None:

@@ -2311,6 +2311,34 @@ def test_a_second_factor_is_asked_for_where_a_claim_is_wanted_that_it_brings(
 
 
 @pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"acr_values": "gold"}, {"acr": "gold", "amr": ["otp", "mfa"], "vot": ["P1", "P2"], "acrs": None}),
+        ({"acr_values": "silver"}, {"acr": "silver", "amr": ["mfa"], "vot": None, "acrs": ["c0"]}),
+        ({"claims": '{"id_token": {"acrs": null}}'}, {"acr": MULTI_FACTOR, "amr": None, "vot": None, "acrs": ["c1"]}),
+        (
+            {"acr_values": "gold", "claims": '{"id_token": {"acrs": null}}'},
+            {"acr": "gold", "amr": ["otp", "mfa"], "vot": ["P1", "P2"], "acrs": ["c1"]},
+        ),
+    ],
+)
+def test_what_was_asked_for_may_be_proved_in_its_own_way(asked: dict[str, str], said: dict[str, Any]) -> None:
+    told = dataclasses.replace(
+        CONFIGURATION,
+        acr_values=("gold", "silver"),
+        claims={"acrs": ("c0",)},
+        proofs={"gold": {"amr": ("otp", "mfa"), "vot": ("P1", "P2")}, "acrs": {"acrs": ("c1",)}},
+    )
+    with launch(told) as provider:
+        application = Application(provider.issuer)
+        claims = application.claims(Person("anna", "anna-password").authenticate(application.url(**asked)))
+        supported = requests.get(f"{provider.issuer}.well-known/openid-configuration").json()["claims_supported"]
+    assert {name: claims.get(name) for name in said} == said
+    assert {"acrs", "vot"} <= set(supported)
+    assert len(supported) == len(set(supported))
+
+
+@pytest.mark.parametrize(
     "asked",
     [
         None,

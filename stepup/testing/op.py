@@ -16,6 +16,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.urls import NoReverseMatch, reverse
 
 from stepup import clock, conf
+from stepup.assurance import Requirement
 from stepup.testing.provider import (
     MULTI_FACTOR,
     WELL_BEHAVED,
@@ -116,12 +117,9 @@ def configuration(personality: str = WELL_BEHAVED) -> Configuration:
     requirements = [
         part for each in (*settings.requirements.values(), *settings.protected_views.values()) for part in each.parts
     ]
-    asked = [value for each in requirements for value in (*each.acr_values, *each.acr)]
-    methods = [method for each in requirements for method in each.amr]
-    claims: dict[str, dict[str, None]] = {}
-    for each in requirements:
-        for claim, values in each.claims.items():
-            claims.setdefault(claim, {}).update(dict.fromkeys(values[:1]))
+    # What is proved on a page of the site's own the provider knows nothing of.
+    at_provider = [each for each in requirements if not each.step_up_url]
+    classes = [value for each in at_provider for value in (*each.acr_values, *each.acr)]
     callback = reverse(settings.callback_url_name)
     client = Client(
         client_id=settings.client_id,
@@ -135,10 +133,21 @@ def configuration(personality: str = WELL_BEHAVED) -> Configuration:
         purpose="tests",
         clients=(client,),
         personality=personality,
-        acr_values=tuple(dict.fromkeys([MULTI_FACTOR, *asked])),
-        amr=tuple(dict.fromkeys(["mfa", *methods])),
-        claims={claim: tuple(values) for claim, values in claims.items()},
+        acr_values=tuple(dict.fromkeys([MULTI_FACTOR, *classes])),
+        proofs=_proofs(at_provider),
     )
+
+
+def _proofs(requirements: Iterable[Requirement]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """What proves those that are asked for by a class or a claim, and no others. A second factor is one for all."""
+    proofs: dict[str, dict[str, dict[str, None]]] = {}
+    for each in requirements:
+        for asked in (*(each.acr_values or each.acr), *each.claims):
+            said = proofs.setdefault(asked, {"amr": {"mfa": None}})
+            said["amr"].update(dict.fromkeys(each.amr))
+            for claim, values in each.claims.items():
+                said.setdefault(claim, {}).update(dict.fromkeys(values[:1]))
+    return {asked: {claim: tuple(values) for claim, values in said.items()} for asked, said in proofs.items()}
 
 
 def know(provider: RunningProvider, user: AbstractBaseUser, subject: str) -> str:

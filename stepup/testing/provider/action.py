@@ -8,7 +8,7 @@ remembered.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -139,22 +139,33 @@ def proved(
     classes: Collection[str] = (MULTI_FACTOR,),
     methods: tuple[str, ...] = ("mfa",),
     others: Mapping[str, tuple[str, ...]] | None = None,
+    proofs: Mapping[str, Mapping[str, tuple[str, ...]]] | None = None,
 ) -> Proved:
     """What the ID token may say of this authentication; `methods` are the `amr` of one with a second factor.
 
-    `others` are the claims that it has then besides.
+    `others` are the claims that it has then besides. `proofs` are what it says in place of both, where one of the
+    classes or claims was asked for that are its keys.
     """
+    said: dict[str, tuple[str, ...]] = {"amr": methods, **(others or {})}
+    if asked_for := [proofs[each] for each in (*asked.acr_values, *sorted(asked.claims)) if proofs and each in proofs]:
+        names = dict.fromkeys(name for each in asked_for for name in each)
+        said = {name: _together(each.get(name, ()) for each in asked_for) for name in names}
+    amr = said.pop("amr", ())
     # As at Auth0: without a request for freshness there is no auth_time, and without a second factor, in this
     # very request, neither amr nor acr.
     auth_time = known.auth_time if asked.max_age is not None or "login" in asked.prompt else None
     return Proved(
-        amr=methods if known.factor_here else (),
+        amr=amr if known.factor_here else (),
         acr=next((value for value in asked.acr_values if value in classes), MULTI_FACTOR)
         if known.factor_here
         else None,
         auth_time=None if auth_time is None else int(auth_time),
-        others=(others or {}) if known.factor_here else {},
+        others=said if known.factor_here else {},
     )
+
+
+def _together(several: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for values in several for value in values))
 
 
 def _must_sign_in(asked: Asked, known: Known, now: float) -> bool:

@@ -184,6 +184,8 @@ class Configuration:
     `personality` is one of `personalities.PERSONALITIES`. `acr_values` are those that ask for a second factor, each of
     which is the `acr` then, and `amr` is what the ID token says of it. `claims` are what it says besides, by name; each
     of them asks for a second factor too, where the parameter `claims` names it (OpenID Connect Core 1.0, section 5.5).
+    `proofs` are what it says in place of both, `amr` among them, where an application has asked for a certain class or
+    claim: by its value or name.
     """
 
     purpose: str
@@ -198,6 +200,7 @@ class Configuration:
     acr_values: tuple[str, ...] = (MULTI_FACTOR,)
     amr: tuple[str, ...] = ("mfa",)
     claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    proofs: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.purpose not in PURPOSES:
@@ -373,6 +376,7 @@ _READERS: dict[str, Callable[[object, str], Any]] = {
     "tuple[str, ...]": _many(_text),
     "tuple[str, ...] | None": _or_none(_many(_text)),
     "Mapping[str, tuple[str, ...]]": _mapping(_many(_text)),
+    "Mapping[str, Mapping[str, tuple[str, ...]]]": _mapping(_mapping(_many(_text))),
     "tuple[Client, ...]": _many(lambda value, where: _read(Client, value, where)),
     "tuple[User, ...]": _many(lambda value, where: _read(User, value, where)),
 }

@@ -625,13 +625,13 @@ class Provider:
             now=self.clock(),
             clients_with_mfa=self.configuration.clients_with_mfa,
             classes=self.configuration.acr_values,
-            others=self.configuration.claims,
+            others={*self.configuration.claims, *self.configuration.proofs},
         )
 
     def proved(self, asked: Asked, known: Known) -> Proved:
         """What the ID token may say of an authentication."""
         told = self.configuration
-        return proved(asked, known, classes=told.acr_values, methods=told.amr, others=told.claims)
+        return proved(asked, known, classes=told.acr_values, methods=told.amr, others=told.claims, proofs=told.proofs)
 
     def hinted_user(self, id_token_hint: str) -> User | None:
         """The person an earlier ID token is about; None where it is not one of ours. It may have expired."""
@@ -663,6 +663,7 @@ class Provider:
     def metadata(self) -> dict[str, Any]:
         """The discovery document (OpenID Connect Discovery 1.0, section 3)."""
         at: Callable[[str], str] = self.issuer.__add__
+        others = (claim for said in self.configuration.proofs.values() for claim in said)
         return self.personality.metadata(
             {
                 "issuer": self.issuer,
@@ -689,7 +690,7 @@ class Provider:
                 "claim_types_supported": ["normal"],
                 "claims_supported": [
                     *("iss", "aud", "sub", "iat", "exp", "nonce", "sid", "at_hash"),
-                    *("auth_time", "acr", "amr", *self.configuration.claims),
+                    *dict.fromkeys(("auth_time", "acr", "amr", *self.configuration.claims, *others)),
                     *(*PROFILE_CLAIMS, *EMAIL_CLAIMS),
                 ],
                 "prompt_values_supported": ["none", "login", "consent", "select_account"],
