@@ -18,10 +18,15 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.management import call_command
+from django.db import IntegrityError
+from django.db.models.signals import pre_save
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, StreamingHttpResponse
 from django.test import Client
-from django.urls import path
+from django.urls import include, path, re_path
+from django.utils.decorators import method_decorator
+from django.views import View
 from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView
 
 from stepup import Requirement, clock, conf, documents, gate, id_token, links, logout_token, provider, session, signals
@@ -133,6 +138,7 @@ urlpatterns = [
     path("own-page-by-name/", stepup_required(OWN[0])(open_to_all), name="own-page-by-name"),
     path("own-page-by-path/", stepup_required(OWN[1])(open_to_all), name="own-page-by-path"),
     path("elsewhere/", lambda request: HttpResponseRedirect("/other/"), name="elsewhere"),
+    path("bounces/", mfa_required(lambda request: HttpResponseRedirect("/accounts/login/")), name="bounces"),
     path("json/", lambda request: JsonResponse({}, status=401), name="json"),
     path("list/", lambda request: JsonResponse([1], status=401, safe=False), name="list"),
     path("number/", lambda request: JsonResponse({"step_up_url": 1}, status=401), name="number"),
@@ -1254,10 +1260,139 @@ def reviewed(tmp_path: Path, more_urls: None) -> Path:
 
 
 def test_a_site_is_protected_as_its_list_says_and_really_asks(db: None, reviewed: Path) -> None:
-    visited = assert_site_protected(reviewed, arguments={"payslip": {"pk": 1}})
-    assert {"/decorated/", "/by-name/", "/payroll/list/", "/payslip/1/"} <= set(visited)
+    visited = assert_site_protected(reviewed, arguments={"payslip": {"pk": 27}})
+    assert {"/decorated/", "/by-name/", "/payroll/list/", "/payslip/27/"} <= set(visited)
     assert "/open/" not in visited
-    assert "/payslip/1/" not in assert_site_protected(reviewed), "whose argument nobody has said"
+    assert "/payslip/1/" in assert_site_protected(reviewed), "where no arguments are given, some are made up"
+
+
+def test_what_need_not_be_visited_is_not(db: None, reviewed: Path) -> None:
+    everything = set(assert_site_protected(reviewed))
+    left_out = everything - set(assert_site_protected(reviewed, unvisited=["payslip", "payroll:*"]))
+    assert {"/payslip/1/", "/payroll/list/"} <= left_out
+    assert all(path.startswith(("/payslip/", "/payroll/")) for path in left_out)
+
+
+def test_names_of_urls_that_there_are_not_are_told(db: None, reviewed: Path) -> None:
+    said = said_by(assert_site_protected, reviewed, arguments={"paslip": {"pk": 1}}, unvisited=["payrol:*", "payslip"])
+    assert said.splitlines()[1:] == [f"There is no URL {name}, which is named here." for name in ("paslip", "payrol:*")]
+
+
+@pytest.mark.parametrize(("given", "why"), [({"id": 1}, "does not take id"), ({}, "does not take no arguments")])
+def test_arguments_that_do_not_fit_are_told(db: None, reviewed: Path, given: dict[str, int], why: str) -> None:
+    said = said_by(assert_site_protected, reviewed, arguments={"payslip": given})
+    assert said.splitlines()[1:] == [
+        f"payslip was not visited: its URL {why}. Give arguments, or name it in unvisited."
+    ]
+
+
+def listed(tmp_path: Path, settings: Any, *urls: Any) -> Path:
+    """The list of a site that has these URLs, as it is."""
+    settings.ROOT_URLCONF = type("Site", (), {"urlpatterns": [ROUND_TRIP, *urls]})
+    found = tmp_path / "list"
+    call_command("stepup_status", write=str(found), stdout=StringIO())
+    return found
+
+
+def once_signed_in(request: HttpRequest) -> HttpResponse:
+    return open_to_all(request) if request.user.is_authenticated else mfa_required(open_to_all)(request)
+
+
+def signing_in_first(request: HttpRequest) -> HttpResponse:
+    return HttpResponseRedirect("/oidc/authenticate/?next=/")
+
+
+def looking_protected(view: Any) -> Any:
+    """What was noted on the view is there still, and its door is not."""
+    view.stepup_doors = mfa_required(open_to_all).stepup_doors  # type: ignore[attr-defined]
+    return view
+
+
+class OnlyPosts(View):
+    """A door of one method."""
+
+    @method_decorator(mfa_required)
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return open_to_all(request)
+
+
+PROTECTED = mfa_required(open_to_all)
+#: What each site has.
+ROUND_TRIP = path("oidc/", include("stepup.urls"))
+OPEN_PAGES = [
+    (
+        path("page/", looking_protected(lambda request: HttpResponse("all")), name="page"),
+        [f"page: GET /page/ asks {who} for no step-up: it is status 200."
+         for who in ("anybody", "somebody who has proved nothing")],
+    ),
+    (
+        path("page/", looking_protected(once_signed_in), name="page"),
+        ["page: GET /page/ asks somebody who has proved nothing for no step-up: it is status 200."],
+    ),
+    (
+        path("page/", looking_protected(signing_in_first), name="page"),
+        ["page: GET /page/ asks somebody who has proved nothing to sign in, and for no step-up."],
+    ),
+    (
+        path("page/", looking_protected(staff_only), name="page"),
+        [f"page: GET /page/ asks {who} for no step-up: it is status 404."
+         for who in ("anybody", "somebody who has proved nothing")],
+    ),
+    (
+        re_path(r"^page/(\w+)/$", PROTECTED, name="page"),
+        [
+            "page was not visited: its URL, /page/(\\w+)/$, is not one that arguments can be made up for. "
+            + "Give arguments, or name it in unvisited."
+        ],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("url", "problems"), OPEN_PAGES)
+def test_a_page_that_asks_one_of_its_visitors_for_nothing_is_told(
+    db: None, tmp_path: Path, settings: Any, url: Any, problems: list[str]
+) -> None:
+    said = said_by(assert_site_protected, listed(tmp_path, settings, url))
+    assert said.splitlines()[1:] == problems
+
+
+def test_a_page_that_another_hides_is_told(db: None, tmp_path: Path, settings: Any) -> None:
+    hidden = listed(
+        tmp_path, settings, path("<slug:any>/", open_to_all, name="any"), path("page/", PROTECTED, name="page")
+    )
+    said = said_by(assert_site_protected, hidden)
+    assert said.splitlines()[1] == (
+        "page was not visited: /page/ leads to another view. Give arguments, or name it in unvisited."
+    )
+
+
+def test_pages_without_a_name_with_arguments_of_each_kind_and_for_some_methods_are_visited(
+    db: None, tmp_path: Path, settings: Any
+) -> None:
+    found = listed(
+        tmp_path,
+        settings,
+        path("unnamed/", PROTECTED),
+        path("a/<int:a>/<slug:b>/<uuid:c>/<d>/<path:e>", PROTECTED, name="arguments"),
+        path("posted/", require_POST(PROTECTED), name="posted"),
+        path("half/", OnlyPosts.as_view(), name="half"),
+        path("staff-first/", login_required(PROTECTED, login_url="/elsewhere/"), name="staff-first"),
+    )
+    assert assert_site_protected(found) == [
+        "/unnamed/",
+        "/a/1/x/00000000-0000-0000-0000-000000000000/x/x",
+        "/posted/",
+        "/half/",
+        "/staff-first/",
+    ]
+
+
+def test_a_site_may_want_its_visitors_to_be_somebody(db: None, reviewed: Path, settings: Any, dora: User) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["tests.test_kit.Picky"]
+    with pytest.raises(AccountRefused):
+        assert_site_protected(reviewed)
+    assert assert_site_protected(reviewed, user=dora, claims={"groups": ["staff"]})
+    assert_protected("/decorated/", claims={"groups": ["staff"]})
 
 
 def test_a_site_that_differs_from_its_list_is_told_how(
@@ -1274,10 +1409,61 @@ def test_a_page_that_opens_for_anybody_whatever_is_noted_on_it_is_told(
     db: None, reviewed: Path, stepup_settings: StepUpSettings
 ) -> None:
     stepup_settings(CLIENTS_WITH_MFA=["another"])
-    assert_site_protected(reviewed)  # signing in is needed still
-    stepup_settings(REPORT_ONLY=["mfa"])
+    assert said_by(assert_site_protected, reviewed) == (
+        "Nothing needs to be proved here. Step-up is off: CLIENTS_WITH_MFA leaves out this site's client id."
+    )
+    stepup_settings(CLIENTS_WITH_MFA=["site"], REPORT_ONLY=["mfa"])
     said = said_by(assert_site_protected, reviewed)
     assert "decorated requires mfa (report only), and it was mfa." in said
+
+
+def test_a_redirect_is_no_page_unless_the_test_says_so(db: None, more_urls: None) -> None:
+    said = said_by(assert_protected, "/bounces/")
+    assert said.splitlines()[1:] == ["With proof:", "  It is shut: status 302, to /accounts/login/."]
+    assert_protected("/bounces/", status=302)
+    assert "It is shut: status 302" in said_by(assert_protected, "/bounces/", status=200)
+    assert_protected("/bounces/", method="post")
+
+
+def test_what_is_sent_along_is_a_part_of_the_page_that_is_shown_once(db: None, more_urls: None) -> None:
+    assert_protected("/each-time/", max_age=0, data={"q": "1", "r": ["a", "b"]}, headers={"Accept": "text/html"})
+    assert "It is shut" not in said_by(assert_protected, "/each-time/", "sudo", data={"q": "1"})
+
+
+def test_a_site_that_wants_tls_is_asked_with_it(db: None, settings: Any) -> None:
+    settings.MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", *settings.MIDDLEWARE]
+    settings.SECURE_SSL_REDIRECT = True
+    said = said_by(assert_protected, "/decorated/")
+    assert "it is status 301, to https://testserver/decorated/: ask with secure=True." in said
+    assert "Who asks was not looked at" in said
+    assert_protected("/decorated/", secure=True)
+
+
+def test_another_client_than_those_of_the_kit_is_told(db: None) -> None:
+    with pytest.raises(TypeError, match="Client is no client of the kit"):
+        assert_satisfied(Client())
+
+
+def test_why_proof_that_is_new_does_not_satisfy_an_age_of_nothing_is_said(stepup_client: StepUpClient) -> None:
+    stepup_client.elevate("mfa")
+    assert said_by(assert_satisfied, stepup_client, max_age=0).splitlines()[-1] == (
+        "A max_age of 0 is satisfied by one showing of one page, and else never: ask for the page."
+    )
+
+
+def test_a_user_who_cannot_be_made_is_for_the_test_to_give(stepup_client: StepUpClient) -> None:
+    def want_more(**_: Any) -> None:
+        raise IntegrityError("NOT NULL constraint failed: department")
+
+    pre_save.connect(want_more, sender=User)
+    try:
+        said = said_by(stepup_client.sign_in)
+    finally:
+        pre_save.disconnect(want_more, sender=User)
+    assert said == (
+        "No user could be made, so that the test has to give one: "
+        "IntegrityError('NOT NULL constraint failed: department')"
+    )
 
 
 def test_an_unknown_list_is_an_error(tmp_path: Path) -> None:

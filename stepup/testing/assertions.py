@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.test import RequestFactory
+from django.urls import NoReverseMatch, resolve, reverse
 
 from stepup import challenge, clock, conf, gate, inventory, report_only, session
 from stepup.assurance import Decision, Evidence, Requirement
 from stepup.testing import tokens
 from stepup.testing.challenges import asked_by, request_of
-from stepup.testing.clients import StepUpClient
+from stepup.testing.clients import AsyncStepUpClient, StepUpClient
 from stepup.testing.site import without_provider
 
 __all__ = [
@@ -32,7 +34,17 @@ __all__ = [
 ]
 
 #: A door of some methods only, as the inventory has it.
-_SOME_METHODS = re.compile(r"[A-Z]+(,[A-Z]+)*: ")
+_SOME_METHODS = re.compile(r"([A-Z]+)(?:,[A-Z]+)*: ")
+#: Methods that a response allows, of those for which a door may be.
+_METHODS = re.compile(r"POST|PUT|PATCH|DELETE|GET")
+
+#: An argument in a route, and what fits its kind: a door asks before the view looks at it.
+_ARGUMENT = re.compile(r"<(?:(\w+):)?\w+>")
+_SAMPLES = {"str": "x", "slug": "x", "path": "x", "int": "1", "uuid": "00000000-0000-0000-0000-000000000000"}
+#: What is in a route that is a regular expression, or of a kind of the site's own.
+_OF_A_PATTERN = frozenset("<>^$()[]{}?*+|\\")
+
+_OFF = "Step-up is off: CLIENTS_WITH_MFA leaves out this site's client id."
 
 
 def assert_step_up_required(response: Any, needs: gate.Needs = "mfa", *, max_age: int | None = None) -> None:
@@ -62,17 +74,21 @@ def assert_satisfied(client: Any, needs: gate.Needs = "mfa", *, max_age: int | N
 
     Raises:
         AssertionError: it does not, or step-up is off. The message says what is missing.
+        TypeError: it is another client.
     """
     __tracebackhide__ = True
+    if not isinstance(client, StepUpClient | AsyncStepUpClient):
+        raise TypeError(f"{type(client).__name__} is no client of the kit: StepUpClient is, and AsyncStepUpClient.")
     request = client._request()
     requirement = gate.resolve(request, _aged(needs, max_age))
     decision = gate.decide(request, requirement)
     if off := _switched_off(requirement):
         raise AssertionError(f"Nothing needs to be proved here: {off}")
     if not decision:
-        raise AssertionError(
-            "\n".join([f"{_named(requirement)} is not satisfied.", *_what_was_missing(request, requirement, decision)])
-        )
+        lines = [f"{_named(requirement)} is not satisfied.", *_what_was_missing(request, requirement, decision)]
+        if any(part.max_age == 0 for part in requirement.parts):
+            lines.append("A max_age of 0 is satisfied by one showing of one page, and else never: ask for the page.")
+        raise AssertionError("\n".join(lines))
 
 
 async def aassert_satisfied(client: Any, needs: gate.Needs = "mfa", *, max_age: int | None = None) -> None:
@@ -87,7 +103,9 @@ def assert_protected(
     *,
     max_age: int | None = None,
     user: Any = None,
+    claims: Mapping[str, Any] | None = None,
     method: str = "get",
+    status: int | None = None,
     **request: Any,
 ) -> None:
     """A page opens for those who have proved a requirement, and for nobody else.
@@ -100,7 +118,10 @@ def assert_protected(
         needs: what the door was given.
         max_age: in seconds, where the door was given one of its own beside a name.
         user: who visits it. By default a new user; a page may be for some users only.
+        claims: what else their ID token says, where the site's backend looks for that.
         method: how it is asked for.
+        status: that of the page for those who have proved it. By default it is one of success, or after a form that was
+            sent also a redirect.
         request: what else the test client is given, such as ``data`` or ``headers``.
 
     Raises:
@@ -110,11 +131,12 @@ def assert_protected(
     needs = _aged(needs, max_age)
     problems = []
     with without_provider():
-        for visitor, prepare, opens in _visitors(url, needs, user, method):
+        address = _address(url, method, request)
+        for visitor, prepare, opens in _visitors(address, needs, user, claims or {}, method):
             client = StepUpClient()
             prepare(client)
             response = getattr(client, method)(url, **request)
-            problem = _not_open(response) if opens else _not_asking(response, needs)
+            problem = _not_open(response, status) if opens else _not_asking(response, needs)
             if problem:
                 problems.append(f"{visitor}:\n  " + problem.replace("\n", "\n  "))
     if problems:
@@ -127,36 +149,62 @@ async def aassert_protected(url: str, needs: gate.Needs = "mfa", **how: Any) -> 
     await sync_to_async(assert_protected)(url, needs, **how)
 
 
-def assert_site_protected(file: str | Path, *, arguments: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
+def assert_site_protected(
+    file: str | Path,
+    *,
+    arguments: Mapping[str, Mapping[str, Any]] | None = None,
+    unvisited: Iterable[str] = (),
+    user: Any = None,
+    claims: Mapping[str, Any] | None = None,
+) -> list[str]:
     """The URLs of the site require what the list says that was committed, and really ask for it.
 
     It is the list of ``manage.py stepup_status --write``. Each page that has protection is visited by somebody who is
-    not signed in, unless its URL needs arguments that are not given here.
+    not signed in, and by somebody who is and has proved nothing. Where its URL has arguments, some are made up: a door
+    asks before the view looks at them.
 
     Args:
         file: the path of the list.
-        arguments: by URL name, what to put into a URL.
+        arguments: by URL name, what to put into a URL in place of that.
+        unvisited: what need not be visited, by the names that the list has; ``*`` stands for anything.
+        user: who is signed in. By default a new user; there may be doors of other kinds before ours.
+        claims: as for :func:`assert_protected`.
 
     Returns:
         The paths that were visited.
 
     Raises:
-        AssertionError: a URL has lost its protection, requires something else or is new and looks sensitive; or it is
-            opened to somebody who is not signed in.
+        AssertionError: a URL has lost its protection, requires something else or is new and looks sensitive; or it asks
+            one of the visitors for no step-up; or it could not be visited. Or step-up is off.
         OSError, ValueError: the list cannot be read.
     """
     __tracebackhide__ = True
+    given, left_out = dict(arguments or {}), list(unvisited)
     found = list(inventory.entries(conf.current()))
-    problems = inventory.compare(found, inventory.parse(Path(file).read_text(encoding="utf-8")))
-    visited = []
+    recorded = inventory.parse(Path(file).read_text(encoding="utf-8"))
+    if not conf.current().enforced:
+        raise AssertionError(f"Nothing needs to be proved here. {_OFF}")
+    problems = inventory.compare(found, recorded)
+    problems += [
+        f"There is no URL {name}, which is named here."
+        for name in (*given, *left_out)
+        if not any(fnmatchcase(entry.key, name) for entry in found)
+    ]
+    visited: list[str] = []
     with without_provider():
-        for entry in found:
-            path = _path_of(entry, arguments or {})
-            if path and path not in visited:
-                visited.append(path)
-                response = StepUpClient().get(path)
-                if response.status_code < 300 and asked_by(response) is None:
-                    problems.append(f"{entry.key}: GET {path} is {_what_it_is(response)} for anybody.")
+        visitors = _, somebody = StepUpClient(), StepUpClient()
+        somebody.sign_in(user, **{**tokens.WITHOUT_MFA, **(claims or {})})
+        for entry in filter(_is_enforced, found):
+            if any(fnmatchcase(entry.key, name) for name in left_out):
+                continue
+            try:
+                path = _path_of(entry, given.get(entry.name))
+            except ValueError as why:
+                problems.append(f"{entry.key} was not visited: {why}. Give arguments, or name it in unvisited.")
+                continue
+            visited.append(path)
+            answers = (_not_asked(client, path, entry, is_signed_in=client is somebody) for client in visitors)
+            problems += [f"{entry.key}: {problem}" for problem in answers if problem]
     if problems:
         raise AssertionError("\n".join([f"The site is not protected as {file} says.", *problems]))
     return visited
@@ -166,22 +214,35 @@ def assert_site_protected(file: str | Path, *, arguments: Mapping[str, Mapping[s
 
 
 def _visitors(
-    url: str, needs: gate.Needs, user: Any, method: str
+    address: str, needs: gate.Needs, user: Any, claims: Mapping[str, Any], method: str
 ) -> list[tuple[str, Callable[[StepUpClient], object], bool]]:
     requirement = _enforced(gate.resolve(StepUpClient()._request(), needs))
     if method.upper() not in challenge.SAFE_METHODS:
         requirement = requirement.for_submission()
+    nothing = {**tokens.WITHOUT_MFA, **claims}
     visitors: list[tuple[str, Callable[[StepUpClient], object], bool]] = [
         ("Not signed in", lambda client: None, False),
-        ("Signed in, with nothing proved", lambda client: client.sign_in(user, **tokens.WITHOUT_MFA), False),
-        ("With proof", lambda client: client.elevate(needs, user=user, path=url), True),
+        ("Signed in, with nothing proved", lambda client: client.sign_in(user, **nothing), False),
+        ("With proof", lambda client: client.elevate(needs, user=user, path=address, **claims), True),
     ]
     if (longest := _longest(requirement)) is not None:
         too_old = longest + conf.current().leeway + 1
         visitors.insert(
-            2, (f"With proof of {too_old} s ago", lambda client: client.elevate(needs, user=user, age=too_old), False)
+            2,
+            (
+                f"With proof of {too_old} s ago",
+                lambda client: client.elevate(needs, user=user, age=too_old, **claims),
+                False,
+            ),
         )
     return visitors
+
+
+def _address(url: str, method: str, request: Mapping[str, Any]) -> str:
+    """The address that is asked for, as a request has it: with what is sent along in it."""
+    sent = {name: value for name, value in request.items() if name != "follow"}
+    made: HttpRequest = getattr(RequestFactory(), method)(url, **sent)
+    return made.get_full_path()
 
 
 def _longest(requirement: Requirement) -> int | None:
@@ -190,15 +251,56 @@ def _longest(requirement: Requirement) -> int | None:
     return min((age for age in ages if age is not None), default=None)
 
 
-def _path_of(entry: inventory.Entry, arguments: Mapping[str, Mapping[str, Any]]) -> str:
-    """The path of a page that everybody has to prove something for; empty where there is none, or it cannot be told."""
-    doors = [door for door in entry.doors if not _SOME_METHODS.match(door.requirement)]
-    if not entry.name or not any(inventory.REPORT_ONLY not in door.requirement for door in doors):
+# ---- The pages of a site ----
+
+
+def _is_enforced(entry: inventory.Entry) -> bool:
+    return any(inventory.REPORT_ONLY not in door.requirement for door in entry.doors)
+
+
+def _path_of(entry: inventory.Entry, arguments: Mapping[str, Any] | None) -> str:
+    """The path of a page.
+
+    Raises:
+        ValueError: it cannot be told, or leads elsewhere. The message says why.
+    """
+    if arguments is not None:
+        try:
+            return reverse(entry.name, kwargs=dict(arguments))
+        except NoReverseMatch:
+            raise ValueError(f"its URL does not take {', '.join(arguments) or 'no arguments'}") from None
+    path = _ARGUMENT.sub(lambda argument: _SAMPLES.get(argument[1] or "str", "<"), entry.route)
+    if set(path) & _OF_A_PATTERN:
+        raise ValueError(f"its URL, {entry.route}, is not one that arguments can be made up for")
+    if resolve(path).func is not entry.callback:
+        raise ValueError(f"{path} leads to another view")
+    return path
+
+
+def _not_asked(client: StepUpClient, path: str, entry: inventory.Entry, *, is_signed_in: bool) -> str:
+    """What is wrong with how a page answers a visitor who has proved nothing; empty where it asks for a step-up."""
+    method = _method_of(entry)
+    response = getattr(client, method)(path)
+    if response.status_code == 405 and (allowed := _METHODS.findall(response.headers.get("Allow", ""))):
+        # Another decorator has a say in that before the door.
+        method = allowed[0].lower()
+        response = getattr(client, method)(path)
+    visitor = "somebody who has proved nothing" if is_signed_in else "anybody"
+    asked, said = asked_by(response), f"{method.upper()} {path} asks {visitor}"
+    if asked is not None and (asked.requirement is not None or not is_signed_in):
         return ""
-    try:
-        return reverse(entry.name, kwargs=dict(arguments.get(entry.name, {})) or None)
-    except NoReverseMatch:
+    if asked is not None:
+        return f"{said} to sign in, and for no step-up."
+    # Somebody who is not signed in may be sent to sign in first, by whatever stands before the door.
+    if not is_signed_in and response.status_code in (302, 303, 401, 403):
         return ""
+    return f"{said} for no step-up: it is {_what_it_is(response)}."
+
+
+def _method_of(entry: inventory.Entry) -> str:
+    """A method for which a page has a door."""
+    methods = [_SOME_METHODS.match(door.requirement) for door in entry.doors]
+    return next((found[1].lower() for found in methods if found), "get") if None not in methods else "get"
 
 
 # ---- What is said ----
@@ -230,15 +332,19 @@ def _not_asking(response: Any, needs: gate.Needs) -> str:
         first = "Signing in is asked for, and no step-up."
     else:
         first = f"A step-up is asked for, but for {_described(asked.requirement)}."
-    return "\n".join([first, *_what_was_missing(request, requirement, gate.decide(request, requirement))])
+    # A request that was answered early, or is for another site, has no user, and nobody decides on it.
+    decision = gate.decide(request, requirement) if hasattr(request, "user") else Decision()
+    return "\n".join([first, *_what_was_missing(request, requirement, decision)])
 
 
-def _not_open(response: Any) -> str:
+def _not_open(response: Any, status: int | None) -> str:
     """Why a response does not show a protected page; empty where it does."""
     if (asked := asked_by(response)) is not None:
         still = _described(asked.requirement) if asked.requirement else "signing in"
         return f"A step-up is still asked for: {still}."
-    if response.status_code >= 400:
+    is_form = request_of(response).method not in challenge.SAFE_METHODS
+    is_shown = response.status_code < (400 if is_form else 300) if status is None else response.status_code == status
+    if not is_shown:
         return f"It is shut: {_what_it_is(response)}."
     if "no-store" not in response.headers.get("Cache-Control", ""):
         return "It is open, but caches may keep it: whatever has opened it was no door of the package."
@@ -248,7 +354,9 @@ def _not_open(response: Any) -> str:
 def _what_it_is(response: Any) -> str:
     said = f"status {response.status_code}"
     if "Location" in response.headers:
-        return f"{said}, to {response.headers['Location'].partition('?')[0]}"
+        location = response.headers["Location"].partition("?")[0]
+        is_for_tls = location == f"https://{request_of(response).get_host()}{request_of(response).path}"
+        return f"{said}, to {location}{': ask with secure=True' if is_for_tls else ''}"
     verdict = response.context.get("verdict") if response.context is not None else None
     if verdict == "unavailable":
         return f'{said}, because the provider could not be asked: the test needs "stepup_client" or "stepup_provider"'
@@ -257,7 +365,9 @@ def _what_it_is(response: Any) -> str:
 
 def _what_was_missing(request: HttpRequest, requirement: Requirement, decision: Decision) -> list[str]:
     lines = [f"Required: {_described(requirement)}"]
-    user = request.user
+    user: Any = getattr(request, "user", None)
+    if user is None:
+        return [*lines, "Who asks was not looked at: something answered before, or it is another site's page."]
     if user.is_authenticated:
         lines.append(f"Proved by {user}: {_proofs(session.evidence(request))}")
     else:
@@ -271,7 +381,7 @@ def _what_was_missing(request: HttpRequest, requirement: Requirement, decision: 
 
 def _switched_off(requirement: Requirement) -> str:
     if not conf.current().enforced:
-        return "Step-up is off: CLIENTS_WITH_MFA leaves out this site's client id."
+        return _OFF
     if report_only.covers(requirement):
         return "It is only reported: REPORT_ONLY names it."
     return ""

@@ -126,7 +126,7 @@ class _Browser:
     ) -> tuple[Any, AuthenticationCallbackView]:
         """What the backend and the callback view make of an ID token of these claims, `age` seconds ago."""
         if user is None and "sub" not in claims:
-            user = request.user if request.user.is_authenticated else _new_user()
+            user = request.user if request.user.is_authenticated else new_user()
         subject = claims["sub"] if user is None else link(user, claims.get("sub", ""))
         if request.user.is_authenticated and not _is_same(request.user, user, subject):
             self._leave(request)
@@ -434,10 +434,18 @@ def proof_of(requirement: Requirement) -> dict[str, Any]:
     return said
 
 
-def _new_user() -> Any:
+def new_user() -> Any:
+    """A user, where a test has named none.
+
+    Raises:
+        AssertionError: the site's model wants more than a name and an address.
+    """
     from stepup.testing.factories import UserFactory  # brings factory-boy, for those who leave it to us
 
-    return UserFactory.create()
+    try:
+        return UserFactory.create()
+    except Exception as error:  # each model and database has errors of its own
+        raise AssertionError(f"No user could be made, so that the test has to give one: {error!r}") from error
 
 
 class _VerifiedAlready(StepUpBackend):

@@ -88,9 +88,9 @@ def stepup_async_client(db: None, stepup_settings: StepUpSettings) -> AsyncStepU
 @pytest.fixture
 def stepup_user(db: None) -> Any:
     """A user of the site, with no password and no proof of anything."""
-    from stepup.testing.factories import UserFactory
+    from stepup.testing.clients import new_user
 
-    return UserFactory.create()
+    return new_user()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -87,11 +86,6 @@ class StepUpTestMixin:
         """See :func:`stepup.testing.assertions.assert_protected`."""
         assertions.assert_protected(url, needs, **how)
 
-    def assertSiteProtected(  # noqa: N802
-        self,
-        file: str | Path,
-        *,
-        arguments: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> list[str]:
+    def assertSiteProtected(self, file: str | Path, **how: Any) -> list[str]:  # noqa: N802
         """See :func:`stepup.testing.assertions.assert_site_protected`."""
-        return assertions.assert_site_protected(file, arguments=arguments)
+        return assertions.assert_site_protected(file, **how)
