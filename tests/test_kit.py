@@ -1319,6 +1319,10 @@ class OnlyPosts(View):
 PROTECTED = mfa_required(open_to_all)
 #: What each site has.
 ROUND_TRIP = path("oidc/", include("stepup.urls"))
+NOT_FILLED_IN = (
+    "page was not visited: its URL, /page/(\\w+)/$, is not one that arguments can be made up for. "
+    "Give arguments, or name it in unvisited."
+)
 OPEN_PAGES = [
     (
         path("page/", looking_protected(lambda request: HttpResponse("all")), name="page"),
@@ -1340,10 +1344,7 @@ OPEN_PAGES = [
     ),
     (
         re_path(r"^page/(\w+)/$", PROTECTED, name="page"),
-        [
-            "page was not visited: its URL, /page/(\\w+)/$, is not one that arguments can be made up for. "
-            + "Give arguments, or name it in unvisited."
-        ],
+        [NOT_FILLED_IN],
     ),
 ]  # fmt: skip
 
