@@ -368,7 +368,7 @@ def _merge(request: HttpRequest, change: Callable[[], None]) -> bool:
     request.session = stored
     try:
         change()
-        _save(stored)
+        stored.save()
     except UpdateError:
         return False
     finally:
@@ -771,12 +771,6 @@ def lowered(session: SessionBase, settings: conf.Settings) -> str:
     lower(left)
     left.create()
     return left.session_key or ""
-
-
-def _save(session: SessionBase) -> None:
-    session.save()
-    # All of it is stored. Stored again with the response, it would undo what parallel requests do meanwhile.
-    session.modified = _is_in_cookie(session)
 
 
 def _apart(session: SessionBase, settings: conf.Settings) -> SessionBase:

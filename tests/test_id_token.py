@@ -845,6 +845,22 @@ def test_a_time_in_the_far_future_is_one(leeway: float) -> None:
         assert refuse(sign(claims(**{claim: value})), leeway=leeway) == f"{claim}: in the future"
 
 
+# events
+
+
+@pytest.mark.parametrize("event", [{}, None, 5])
+def test_a_logout_token_is_no_id_token_whatever_else_it_has(event: Any) -> None:
+    events = {"urn:another": {}, "http://schemas.openid.net/event/backchannel-logout": event}
+    assert refuse(sign(claims(events=events))) == "events: not an ID token"
+
+
+@pytest.mark.parametrize(
+    "events", [{}, {"urn:another": {}}, None, "http://schemas.openid.net/event/backchannel-logout"]
+)
+def test_events_of_other_kinds_are_nothing_to_an_id_token(events: Any) -> None:
+    assert accept(sign(claims(events=events)))["events"] == events
+
+
 # nonce
 
 

@@ -605,6 +605,9 @@ def test_taking_saves_the_session_at_once_and_not_again_with_the_response(reques
 
 
 def test_of_two_answers_at_once_one_takes_the_request_that_they_answer_and_neither_the_others(request_: Any) -> None:
+    request_.session["oidc_states"] = {"u": {"nonce": "n", "added_on": NOW}}
+    request_.session.save()
+    request_.session.modified = False
     for state in ("s", "t"):
         session.add_pending(request_, pending(state=state), conf.current())
     other = copy.copy(request_)
@@ -615,7 +618,9 @@ def test_of_two_answers_at_once_one_takes_the_request_that_they_answer_and_neith
 
     assert session.take_pending(other, "s", conf.current(), now=NOW) is None
     assert session.take_pending(other, "t", conf.current(), now=NOW) is not None
-    assert "stepup_pending" not in SessionStore(request_.session.session_key)
+    left = SessionStore(request_.session.session_key)
+    assert "stepup_pending" not in left
+    assert set(left["oidc_states"]) == {"u"}
 
 
 def test_of_a_session_that_has_ended_since_it_was_loaded_nothing_is_taken(request_: Any) -> None:
