@@ -971,7 +971,7 @@ def test_users_that_are_told_a_subject_are_linked_to_it(db: None) -> None:
 
 
 def test_a_factory_can_be_called() -> None:
-    assert ClaimsFactory(nonce="n")["nonce"] == "n"  # type: ignore[index] # factory-boy's types know of `build` alone
+    assert ClaimsFactory(nonce="n")["nonce"] == "n"
 
 
 def test_claims_are_those_of_a_good_id_token_and_any_can_be_wrong_or_missing() -> None:

@@ -42,6 +42,10 @@ class UserFactory(DjangoModelFactory[Any]):
     is_active = True
     password = None
 
+    if TYPE_CHECKING:  # what a call of it makes, which the library does not say
+
+        def __new__(cls, **kwargs: Any) -> Any: ...
+
     @classmethod
     def _build(cls, model_class: Any, *args: Any, **kwargs: Any) -> Any:
         """The site's own model may have other fields: only those of it that there are get a value."""
@@ -79,7 +83,8 @@ class ClaimsFactory(DictFactory):
     >>> ClaimsFactory(with_mfa=True, exp=ABSENT)  # doctest: +SKIP
 
     Any claim can be given another value, and ``ABSENT`` leaves it out. ``age`` is how many seconds ago it was made and
-    its subject authenticated. Traits: ``with_mfa`` has what Auth0 says after multi-factor authentication (``amr`` and
+    its subject authenticated. Traits, after the two examples in Auth0's documentation of step-up
+    authentication for web applications: ``with_mfa`` has what it says after multi-factor authentication (``amr`` and
     ``acr``), ``without_mfa`` what it says without (neither); in both ``auth_time`` is left out, as there.
     """
 
@@ -95,6 +100,10 @@ class ClaimsFactory(DictFactory):
     iat = SelfAttribute("made")
     auth_time = SelfAttribute("made")
     exp = LazyAttribute(lambda claims: claims.made + LIFETIME)
+
+    if TYPE_CHECKING:
+
+        def __new__(cls, **kwargs: Any) -> dict[str, Any]: ...  # type: ignore[misc] # see UserFactory
 
     @classmethod
     def _build(cls, model_class: Any, *args: Any, **kwargs: Any) -> Any:
@@ -131,6 +140,8 @@ class IDTokenFactory(ClaimsFactory):
         return {}
 
     if TYPE_CHECKING:
+
+        def __new__(cls, **kwargs: Any) -> str: ...  # type: ignore[misc] # see UserFactory
 
         @classmethod
         def build(cls, **kwargs: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stepup import conf, gate
 from stepup.testing import assertions, op
@@ -12,10 +12,17 @@ from stepup.testing.clients import AsyncStepUpClient, StepUpClient
 from stepup.testing.provider import WELL_BEHAVED, ConfigurationError, RunningProvider
 from stepup.testing.site import Clock, Overrides, StepUpSettings, provider_for
 
+if TYPE_CHECKING:
+    from django.test import SimpleTestCase
+
+    _Mixed = SimpleTestCase  # which it is with any of them
+else:
+    _Mixed = object
+
 __all__ = ["StepUpTestMixin"]
 
 
-class StepUpTestMixin:
+class StepUpTestMixin(_Mixed):
     """Goes before ``django.test.TestCase``, or another of its kind.
 
     ``self.client`` and ``self.async_client`` are those of ``stepup.testing.clients``. Nothing asks the network.
@@ -25,14 +32,14 @@ class StepUpTestMixin:
             provider from the start; where it is empty, from when it is asked for, and then it is well-behaved.
     """
 
+    client: StepUpClient
+    async_client: AsyncStepUpClient
     client_class = StepUpClient
     async_client_class = AsyncStepUpClient
     stepup_personality: ClassVar[str] = ""
 
-    addCleanup: Any  # noqa: N815 - unittest's name
-
     def setUp(self) -> None:
-        super().setUp()  # type: ignore[misc] # that of the test case it is mixed with
+        super().setUp()
         overrides = Overrides()
         self.addCleanup(overrides.restore)
         # A test that has `override_settings` on it, or `self.settings()` in it, puts back its own before these are.
