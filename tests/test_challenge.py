@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from django.contrib.auth.models import User
 from django.test import Client
 
-from stepup import Requirement, challenge
+from stepup import Requirement, challenge, conf
 from stepup.dialects import MULTI_FACTOR
 from stepup.testing.provider import Client as OPClient
 from stepup.testing.provider import Configuration, launch
@@ -353,3 +353,44 @@ def test_a_page_that_still_asks_after_a_satisfied_step_up_is_answered_and_not_se
 
     assert (response.status_code, response.context["verdict"]) == (403, "ignored")
     assert visitor.get("/class/").status_code == 302, "another page is another matter"
+
+
+# What the test kit reads
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (302, {}),
+        (401, {"HX-Request": "true"}),
+        (401, {"Accept": "application/json"}),
+    ],
+)
+@pytest.mark.parametrize(("path", "needs"), [("/decorated/", "mfa"), ("/sudo/", "sudo")])
+def test_each_challenge_has_a_note_of_what_it_asks_for(
+    visitor: Visitor, path: str, needs: str, status: int, headers: dict[str, str]
+) -> None:
+    visitor.sign_in()
+    asked = visitor.get(path, **headers)
+    assert asked.status_code == status
+    assert asked._stepup_requirement == conf.current().requirements[needs]
+
+
+def test_a_challenge_to_a_form_that_is_not_kept_has_the_note_too(visitor: Visitor, settings: Any) -> None:
+    settings.STEPUP = {**settings.STEPUP, "KEEP_FORMS": False}
+    visitor.sign_in()
+    asked: Any = visitor.client.post("/decorated/")
+    assert asked.status_code == 403
+    assert asked._stepup_requirement.name == "mfa"
+
+
+def test_a_redirect_to_a_page_of_the_sites_own_has_the_note_too_and_one_to_sign_in_a_note_of_nothing(
+    visitor: Visitor, settings: Any
+) -> None:
+    own = {"sudo": {"max_age": 300}, "mfa": {"amr": ["otp"], "step_up_url": "open"}}
+    settings.STEPUP = {**settings.STEPUP, "REQUIREMENTS": own}
+    assert visitor.get("/oidc/authenticate/")._stepup_requirement is None
+    visitor.sign_in()
+    asked = visitor.get("/decorated/")
+    assert asked["Location"] == "/open/?next=%2Fdecorated%2F"
+    assert asked._stepup_requirement == conf.current().requirements["mfa"]
