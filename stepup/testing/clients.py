@@ -265,7 +265,7 @@ class StepUpClient(_Browser, Client):
             claims: in place of those, or beside those, that prove the requirement.
 
         What is proved on a page of the site's own (``step_up_url``) is stated as that page would with
-        :func:`stepup.record`; the provider says nothing of it.
+        :func:`~stepup.statements.record`; the provider says nothing of it.
 
         Returns:
             The user.
@@ -284,12 +284,12 @@ class StepUpClient(_Browser, Client):
         claims: Mapping[str, Iterable[str]] | None = None,
         age: float = 0,
     ) -> Evidence:
-        """State what the site has verified itself, as its own page would with :func:`stepup.record`.
+        """State what the site has verified itself, as its own page would with :func:`~stepup.statements.record`.
 
         >>> client.record(amr=["otp"])  # doctest: +SKIP
 
         Args:
-            amr, acr, claims: as :func:`stepup.record` takes them.
+            amr, acr, claims: as :func:`~stepup.statements.record` takes them.
             age: how many seconds ago that was.
 
         Returns:
@@ -297,7 +297,7 @@ class StepUpClient(_Browser, Client):
 
         Raises:
             StatementRefused: nobody is signed in.
-            TypeError, ValueError: as from :func:`stepup.record`.
+            TypeError, ValueError: as from :func:`~stepup.statements.record`.
         """
         return self._record(age, {"amr": amr, "acr": acr, "claims": claims})
 
