@@ -56,7 +56,7 @@ def callback(request: HttpRequest) -> HttpResponse:
         return HttpResponseForbidden()
     user = get_user_model().objects.get(email=claims["email"])
     login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-    request.session["amr"] = claims["amr"]
+    request.session["amr"] = claims.get("amr", [])
     return HttpResponseRedirect("/")
 
 
