@@ -30,7 +30,9 @@ from django.views.decorators.http import require_POST
 from mozilla_django_oidc.views import OIDCAuthenticationCallbackView
 
 from stepup import Requirement, clock, conf, documents, gate, id_token, links, logout_token, provider, session, signals
+from stepup.assurance import Evidence
 from stepup.backends import StepUpBackend
+from stepup.challenge import step_up_url
 from stepup.decorators import mfa_required, stepup_required
 from stepup.dialects import MULTI_FACTOR
 from stepup.exceptions import AccountRefused, ClaimError
@@ -505,6 +507,19 @@ def test_what_is_asked_for_claim_by_claim_is_stepped_up_too(
 
     assert page.content.decode() == SECRET
     assert_satisfied(stepup_client, "mfa")
+
+
+def test_what_is_essential_and_what_is_not_are_asked_for_together(
+    stepup_provider: RunningProvider, stepup_client: StepUpClient, stepup_settings: StepUpSettings
+) -> None:
+    gold = {"acr": ["gold"], "acr_values": ["gold"], "essential": True}
+    silver = {"amr": ["otp"], "acr_values": ["silver"]}
+    stepup_settings(REQUIREMENTS={"mfa": gold, "other": silver, "sudo": {"max_age": 300}})
+    both = conf.current().requirements["mfa"], conf.current().requirements["other"]
+    url = step_up_url(Requirement.all_of(*both), "/open/")
+    stepup_client.step_up(stepup_client.get(url))
+    assert_satisfied(stepup_client, "other")
+    assert set((stepup_client.evidence() or Evidence(issuer="", subject="")).proofs["acr"]) == {"gold"}
 
 
 def test_a_person_without_a_second_factor_opens_nothing_that_is_asked_for_claim_by_claim(
@@ -1316,6 +1331,18 @@ class OnlyPosts(View):
         return open_to_all(request)
 
 
+class HalfOpen(View):
+    """Two doors, of which one is not there."""
+
+    @method_decorator(mfa_required)
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return open_to_all(request)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return open_to_all(request)
+
+
+HalfOpen.post.stepup_doors = (("decorator", "sudo"),)  # type: ignore[attr-defined]
 PROTECTED = mfa_required(open_to_all)
 #: What each site has.
 ROUND_TRIP = path("oidc/", include("stepup.urls"))
@@ -1386,6 +1413,28 @@ def test_pages_without_a_name_with_arguments_of_each_kind_and_for_some_methods_a
         "/half/",
         "/staff-first/",
     ]
+
+
+def test_of_urls_with_one_name_each_is_visited_whichever_the_arguments_are_for(
+    db: None, tmp_path: Path, settings: Any
+) -> None:
+    undone = looking_protected(lambda request, pk: HttpResponse("all"))
+    urls = path("page/", PROTECTED, name="page"), path("page/<int:pk>/", undone, name="page")
+    said = said_by(assert_site_protected, listed(tmp_path, settings, *urls), arguments={"page": {}})
+    assert [line.partition(" asks ")[0] for line in said.splitlines()[1:]] == ["page: GET /page/1/"] * 2
+
+
+def test_each_method_that_has_a_door_is_tried(db: None, tmp_path: Path, settings: Any) -> None:
+    found = listed(tmp_path, settings, path("half/", HalfOpen.as_view(), name="half"))
+    assert "half  GET: mfa + POST: sudo" in found.read_text()
+    said = said_by(assert_site_protected, found)
+    assert [line.partition(" asks ")[0] for line in said.splitlines()[1:]] == ["half: POST /half/"] * 2
+
+
+def test_a_site_that_wants_tls_is_visited_with_it(db: None, reviewed: Path, settings: Any) -> None:
+    settings.MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", *settings.MIDDLEWARE]
+    settings.SECURE_SSL_REDIRECT = True
+    assert assert_site_protected(reviewed)
 
 
 def test_a_site_may_want_its_visitors_to_be_somebody(db: None, reviewed: Path, settings: Any, dora: User) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings as django_settings
 from django.http import HttpRequest
 from django.test import RequestFactory
 from django.urls import NoReverseMatch, resolve, reverse
@@ -203,7 +204,11 @@ def assert_site_protected(
                 problems.append(f"{entry.key} was not visited: {why}. Give arguments, or name it in unvisited.")
                 continue
             visited.append(path)
-            answers = (_not_asked(client, path, entry, is_signed_in=client is somebody) for client in visitors)
+            answers = (
+                _not_asked(client, path, method, is_signed_in=client is somebody)
+                for method in _methods_of(entry)
+                for client in visitors
+            )
             problems += [f"{entry.key}: {problem}" for problem in answers if problem]
     if problems:
         raise AssertionError("\n".join([f"The site is not protected as {file} says.", *problems]))
@@ -266,9 +271,11 @@ def _path_of(entry: inventory.Entry, arguments: Mapping[str, Any] | None) -> str
     """
     if arguments is not None:
         try:
-            return reverse(entry.name, kwargs=dict(arguments))
+            named = reverse(entry.name, kwargs=dict(arguments))
         except NoReverseMatch:
             raise ValueError(f"its URL does not take {', '.join(arguments) or 'no arguments'}") from None
+        if resolve(named).func is entry.callback:
+            return named  # else they are for another URL of that name
     path = _ARGUMENT.sub(lambda argument: _SAMPLES.get(argument[1] or "str", "<"), entry.route)
     if set(path) & _OF_A_PATTERN:
         raise ValueError(f"its URL, {entry.route}, is not one that arguments can be made up for")
@@ -277,14 +284,14 @@ def _path_of(entry: inventory.Entry, arguments: Mapping[str, Any] | None) -> str
     return path
 
 
-def _not_asked(client: StepUpClient, path: str, entry: inventory.Entry, *, is_signed_in: bool) -> str:
+def _not_asked(client: StepUpClient, path: str, method: str, *, is_signed_in: bool) -> str:
     """What is wrong with how a page answers a visitor who has proved nothing; empty where it asks for a step-up."""
-    method = _method_of(entry)
-    response = getattr(client, method)(path)
+    secure = django_settings.SECURE_SSL_REDIRECT
+    response = getattr(client, method)(path, secure=secure)
     if response.status_code == 405 and (allowed := _METHODS.findall(response.headers.get("Allow", ""))):
         # Another decorator has a say in that before the door.
         method = allowed[0].lower()
-        response = getattr(client, method)(path)
+        response = getattr(client, method)(path, secure=secure)
     visitor = "somebody who has proved nothing" if is_signed_in else "anybody"
     asked, said = asked_by(response), f"{method.upper()} {path} asks {visitor}"
     if asked is not None and (asked.requirement is not None or not is_signed_in):
@@ -297,10 +304,11 @@ def _not_asked(client: StepUpClient, path: str, entry: inventory.Entry, *, is_si
     return f"{said} for no step-up: it is {_what_it_is(response)}."
 
 
-def _method_of(entry: inventory.Entry) -> str:
-    """A method for which a page has a door."""
-    methods = [_SOME_METHODS.match(door.requirement) for door in entry.doors]
-    return next((found[1].lower() for found in methods if found), "get") if None not in methods else "get"
+def _methods_of(entry: inventory.Entry) -> list[str]:
+    """The methods for which a page has doors: one of each door's."""
+    found = [_SOME_METHODS.match(door.requirement) for door in entry.doors]
+    methods = [each[1].lower() for each in found if each is not None]
+    return ["get"] if None in found else list(dict.fromkeys(methods))
 
 
 # ---- What is said ----

@@ -21,13 +21,13 @@ MULTI_FACTOR = "http://schemas.openid.net/pape/policies/2007/06/multi-factor"
 class Asked:
     """What an authentication request asks for (OpenID Connect Core 1.0, section 3.1.2.1). `max_age` is in seconds.
 
-    `essential`: one of the `acr_values` has to be the answer, or there is none. `claims` are the names of the other
+    `essential`: one of these has to be the `acr` of the answer, or there is none. `claims` are the names of the other
     claims that the ID token shall have.
     """
 
     client_id: str
     acr_values: tuple[str, ...] = ()
-    essential: bool = False
+    essential: tuple[str, ...] = ()
     claims: frozenset[str] = frozenset()
     prompt: frozenset[str] = frozenset()
     max_age: int | None = None
@@ -121,7 +121,7 @@ def next_step(
     of the claims that do.
     """
     wants_second_factor = _wants_second_factor(asked, clients_with_mfa, classes, others)
-    if asked.essential and not wants_second_factor:
+    if asked.essential and not (wants_second_factor and any(value in classes for value in asked.essential)):
         return Step.UNMET
     if _must_sign_in(asked, known, now):
         return Step.LOGIN_REQUIRED if asked.silent else Step.SIGN_IN

@@ -611,8 +611,9 @@ class Provider:
         context = claims.pop("acr", Requested(essential=False, values=()))
         return Asked(
             client_id=understood["client_id"],
-            acr_values=context.values or tuple(understood.get("acr_values", "").split()),
-            essential=context.essential and bool(context.values),
+            # What is essential comes first: it is what the answer has to say.
+            acr_values=(*context.values, *understood.get("acr_values", "").split()),
+            essential=context.values if context.essential else (),
             claims=frozenset(claims),
             prompt=frozenset(understood.get("prompt", "").split()),
             max_age=None if max_age is None else int(max_age),
